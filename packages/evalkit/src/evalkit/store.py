@@ -44,6 +44,11 @@ class RunFolder:
         remedy = f"the run is not finished: repeat its command, or `evalkit score {self.path}` for what is there"
         return self._read("summary.json", remedy)
 
+    @property
+    def verified(self) -> dict[str, Any] | None:
+        """How the verdicts were made that the last summary counted; None where there is no word of it."""
+        return self.summary.get("verified") if (self.path / "summary.json").exists() else None
+
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Replace ``summary.json``."""
         _write(self.path / "summary.json", [codec.pretty(summary).encode() + b"\n"])

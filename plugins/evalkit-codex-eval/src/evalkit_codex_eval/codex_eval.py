@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
 from evalkit import Benchmark, Context, DataError, EvalkitError, Example, GenerateRequest, Generation, Reading, hookimpl
 from evalkit.benchmark import Metric
 from evalkit.prompts import seed_of
-from evalkit.types import Answer, Verdict
-from evalkit_codex_eval.problems import DATA, example, program
-from evalkit_codex_eval.runner import Runner, consented
+from evalkit.types import Verdict
+from evalkit_codex_eval.problems import DATA, example
+from evalkit_codex_eval.tests import Tests
 
 #: ``paper``: the prompts and settings of the Tülu 1 paper, which ``v2``, October 2023, left alone. ``v1``: also without
 #: BOS, as its code left it out.
@@ -30,47 +30,58 @@ def benchmarks() -> Sequence[Callable[..., Benchmark[Generation]]]:
     return [pass_at_10, pass_at_1]
 
 
-def pass_at_10(*, k: int = 10, n: int = 20, protocol: Rules = "paper", max_tokens: int = 512) -> Benchmark[Generation]:
-    """Codex-Eval with samples that differ; ``k`` chooses another headline, ``n`` another number of samples."""
+def pass_at_10(
+    *, k: int = 10, n: int = 20, protocol: Rules = "paper", max_tokens: int = 512, strict_wall: bool = False
+) -> Benchmark[Generation]:
+    """Codex-Eval with samples that differ; ``k`` chooses another headline, ``n`` another number of samples.
+
+    ``strict_wall`` ends a program after three seconds on the clock, as the original does, however busy the machine is.
+    """
     if not 1 <= k <= n:
         raise EvalkitError(f"pass@{k} of {n} samples does not exist: choose k from 1 to n with -B k=… -B n=….")
     ks = (k, *(one for one in _USUAL if one <= n and one != k))
     doc = f"Python functions from their docstrings, {n} samples a problem at temperature 0.8, judged by tests."
-    return _benchmark("", doc, ks, n=n, temperature=0.8, protocol=protocol, max_tokens=max_tokens)
+    rules = _rules(n, 0.8, max_tokens, protocol, strict_wall=strict_wall)
+    return _benchmark("", doc, ks, rules)
 
 
-def pass_at_1(*, n: int = 20, protocol: Rules = "paper", max_tokens: int = 512) -> Benchmark[Generation]:
-    """Codex-Eval with samples that hardly differ."""
+def pass_at_1(
+    *, n: int = 20, protocol: Rules = "paper", max_tokens: int = 512, strict_wall: bool = False
+) -> Benchmark[Generation]:
+    """Codex-Eval with samples that hardly differ; ``strict_wall`` as in `pass_at_10`."""
     if n < 1:
         raise EvalkitError(f"pass@1 of {n} samples does not exist: choose n from 1 up with -B n=….")
     doc = f"Python functions from their docstrings, {n} samples a problem at temperature 0.1, judged by tests."
-    return _benchmark("pass@1", doc, (1,), n=n, temperature=0.1, protocol=protocol, max_tokens=max_tokens)
+    return _benchmark("pass@1", doc, (1,), _rules(n, 0.1, max_tokens, protocol, strict_wall=strict_wall))
 
 
-def _benchmark(
-    variant: str, doc: str, ks: tuple[int, ...], *, n: int, temperature: float, protocol: Rules, max_tokens: int
-) -> Benchmark[Generation]:
-    metrics: Mapping[str, Metric] = {f"pass@{k}": partial(pass_at, k=k) for k in ks}
-    rules: dict[str, Any] = {
+def _rules(n: int, temperature: float, max_tokens: int, protocol: Rules, *, strict_wall: bool) -> dict[str, Any]:
+    return {
         "n": n,
         "temperature": temperature,
         "top_p": 0.95,
         "max_tokens": max_tokens,
         "bos": protocol != "v1",
+        "strict_wall": strict_wall,
     }
+
+
+def _benchmark(variant: str, doc: str, ks: tuple[int, ...], rules: Mapping[str, Any]) -> Benchmark[Generation]:
+    metrics: Mapping[str, Metric] = {f"pass@{k}": partial(pass_at, k=k) for k in ks}
+    asked = {name: value for name, value in rules.items() if name != "strict_wall"}
     return Benchmark(
         name="codex-eval",
         variant=variant,
-        version=1,
+        version=2,
         doc=doc,
         facet="coding",
         data=DATA,
         example=example,
         rules=rules,
         chat=False,
-        request=partial(request, **rules),
+        request=partial(request, **asked),
         readings=(Reading(name="paper", extract=partial(completions, least=max(ks)), metrics=metrics),),
-        verify=Tests(),
+        verify=Tests(strict_wall=rules["strict_wall"]),
     )
 
 
@@ -108,25 +119,3 @@ def pass_at(verdict: Verdict, example: Example, *, k: int) -> float:
     """The chance that one of k samples drawn from all passes: 1 - C(failed, k) / C(n, k)."""
     n, passed = len(verdict.passed), sum(verdict.passed)
     return 1 - math.comb(n - passed, k) / math.comb(n, k)
-
-
-class Tests:
-    """Runs each completion with the problem's test."""
-
-    def ready(self, *, unsafe_code: bool) -> Mapping[str, Any]:
-        """Refuse without the user's consent, and where a right program would not pass."""
-        consented(unsafe_code=unsafe_code)
-        return Runner().ready()
-
-    def verdicts(self, answers: Iterable[tuple[int, Example, Answer]]) -> Iterator[tuple[int, Verdict]]:
-        """Yield the verdict on each answer; several programs run at a time."""
-        jobs = ((position, [program(example, text) for text in answer]) for position, example, answer in answers)
-        for position, outcomes in Runner().run_all(jobs):
-            yield (
-                position,
-                Verdict(
-                    passed=tuple(one.reason == "passed" for one in outcomes),
-                    reasons=tuple(one.reason for one in outcomes),
-                    measured={"wall": tuple(one.wall for one in outcomes), "cpu": tuple(one.cpu for one in outcomes)},
-                ),
-            )

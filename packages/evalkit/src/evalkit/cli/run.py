@@ -70,7 +70,7 @@ def _pairs(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]) -
 @click.option("--resume", type=click.Path(path_type=Path), metavar="DIR", help="Go on in this run folder and no other.")
 @click.option("--retry-failed", is_flag=True, help="Ask again what failed before.")
 @click.option("--dry-run", is_flag=True, help="Show prompts and token counts; load no weights, ask nothing.")
-@click.option("--unsafe-code", is_flag=True, help="Run generated code unsandboxed (with EVALKIT_UNSAFE_CODE=yes).")
+@click.option("--unsafe-code", is_flag=True, help="Run code without a sandbox, too (with EVALKIT_UNSAFE_CODE=yes).")
 @click.option("--allow-failures", is_flag=True, help="Exit 0 even when responses failed.")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON and nothing else.")
 def command(**given: Any) -> int:

@@ -9,7 +9,7 @@ import click
 
 @click.command(name="score")
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--unsafe-code", is_flag=True, help="Run generated code unsandboxed (with EVALKIT_UNSAFE_CODE=yes).")
+@click.option("--unsafe-code", is_flag=True, help="Run code without a sandbox, too (with EVALKIT_UNSAFE_CODE=yes).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
 def command(run: Path, unsafe_code: bool, as_json: bool) -> None:
     """Score the responses of a run again. Asks no model; works on an unfinished run too."""
@@ -22,7 +22,6 @@ def command(run: Path, unsafe_code: bool, as_json: bool) -> None:
     folder = RunFolder.existing(run)
     binds = folder.manifest["binds"]
     benchmark = Plugins().benchmark(folder.manifest["asked"])(**binds["options"])
-    verified = benchmark.verify.ready(unsafe_code=unsafe_code) if benchmark.verify else {}
     with Journal(folder.path) as journal:
-        summary = summarize(folder, journal, benchmark, progress.watch(silent=as_json), verified=verified)
+        summary = summarize(folder, journal, benchmark, progress.watch(silent=as_json), unsafe_code=unsafe_code)
     shown.summaries([summary], as_json=as_json, whole=True)

@@ -1,0 +1,1 @@
+"""What runs in the sandbox's own processes: only the standard library, and one another."""

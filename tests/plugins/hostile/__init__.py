@@ -1,0 +1,1 @@
+"""Programs that try what a sandbox must not let them do, and the harness that watches them try."""
