@@ -44,6 +44,13 @@ class RunFolder:
         remedy = f"the run is not finished: repeat its command, or `evalkit score {self.path}` for what is there"
         return self._read("summary.json", remedy)
 
+    def note(self, remarks: Iterable[str]) -> None:
+        """Add remarks to the notes in ``run.json``, each once."""
+        manifest = self.manifest
+        notes = list(dict.fromkeys([*manifest.get("notes", ()), *remarks]))
+        if notes != manifest.get("notes", []):
+            _write(self.path / "run.json", [codec.pretty({**manifest, "notes": notes}).encode() + b"\n"])
+
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Replace ``summary.json``."""
         _write(self.path / "summary.json", [codec.pretty(summary).encode() + b"\n"])
