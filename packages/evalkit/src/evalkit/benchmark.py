@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
-from evalkit.types import Answer, Example, Generation, Likelihood, Request, Verdict
+from evalkit.types import Answer, Example, Generation, Likelihood, Request, Response, Verdict
 
 if TYPE_CHECKING:
     from evalkit.backend import Tokenizer
@@ -72,6 +72,9 @@ class Data:
     hub: str = ""
     #: The published files, the shots' included, for ``evalkit data``.
     files: tuple[File, ...] = ()
+    #: For a judge: what the manifest says of the answers that are its rows, such as ``model``, whose they are, and
+    #: ``notes``. Where a benchmark has none, a source that is the folder of a run is asked for its model.
+    judged: Callable[[Source], Mapping[str, Any]] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +83,8 @@ class Shots:
 
     #: Subset -> its shots, in prompt order; the key "" serves every subset that has none of its own.
     by_subset: Mapping[str, tuple[Example, ...]] = field(default_factory=dict)
-    #: ``published``, or ``own`` where the publisher's were not at hand and self-written ones stand in.
+    #: ``published``, or ``own`` where the publisher's were not at hand and self-written ones stand in; anything else is
+    #: a note on the run's numbers.
     origin: str = "published"
 
     def of(self, example: Example) -> tuple[Example, ...]:
@@ -116,6 +120,10 @@ class Reading(Generic[R]):
     metrics: Mapping[str, Metric]
 
 
+def _one(example: Example) -> int:
+    return 1
+
+
 @dataclass(frozen=True, kw_only=True)  # no slots: with them Python 3.11 cannot make ``Benchmark[Generation](...)``
 class Benchmark(Generic[R]):
     """A benchmark in one setting; its fields stand in the order in which the data meets them."""
@@ -143,6 +151,13 @@ class Benchmark(Generic[R]):
     #: ``generate`` or ``likelihood``.
     asks: str = "generate"
     request: Callable[[Example, Context], Request]
+    #: The response to an example that no model need be asked, such as a judge's to two equal outputs; else None.
+    settled: Callable[[Example], Response | None] | None = None
+    #: How to ask once more what was answered but could not be read, where silence fails: (request, attempt from 2).
+    #: A request that is greedy would get the same answer again. None asks the same way.
+    again: Callable[[Any, int], Request] | None = None
+    #: How many questions of equal weight an example holds (the pairs in a judge's prompt); its scores are their means.
+    items: Callable[[Example], int] = _one
     #: The variant to use for a backend that cannot answer likelihoods.
     generated: str = ""
     #: Headline reading first; the strict one last.

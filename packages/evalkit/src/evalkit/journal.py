@@ -150,15 +150,22 @@ class Journal(Lines):
     def __init__(self, folder: Path, *, write: bool = False) -> None:
         #: Positions whose last response failed.
         self.failed: set[int] = set()
+        #: How often those positions were asked that were asked more than once.
+        self.attempts: dict[int, int] = {}
         super().__init__(folder / "responses.jsonl", write=write)
 
     def append(self, position: int, request_hash: int, example: Example, request: Request, response: Response) -> None:
-        """Keep a response; raises RunError when it cannot be written, e.g. on a full disk."""
-        content = {
+        """Keep a response; raises RunError when it cannot be written, e.g. on a full disk.
+
+        ``request_hash`` is that of the request as it was first made, also where ``request`` asks once more.
+        """
+        content: dict[str, Any] = {
             "example": codec.flat(example),
             "request": codec.flat(request),
             "response": codec.response_out(response),
         }
+        if position in self:
+            content["attempt"] = self.attempts.get(position, 1) + 1
         self._write(position, request_hash, content)
 
     def read(self, position: int) -> tuple[Example, Request, Response]:
@@ -174,6 +181,8 @@ class Journal(Lines):
         failed = bool(codec.response_in(content["response"]).error)
         super()._note(position, about, offset, content)
         (self.failed.add if failed else self.failed.discard)(position)
+        if (attempt := int(content.get("attempt", 1))) > 1:
+            self.attempts[position] = attempt
 
 
 class Verdicts(Lines):

@@ -86,17 +86,18 @@ class Loaded:
     data: str
 
     @property
-    def judged_model(self) -> str:
-        """The model whose answers are the rows, where the data is the folder of a run; else empty."""
+    def judged(self) -> dict[str, Any]:
+        """For a judge: the ``model`` whose answers are the rows, and how many were ``unjudged``, since they had failed.
+
+        Empty where the rows are no model's answers.
+        """
+        if self.benchmark.data.judged is not None and not self.is_sample:
+            return dict(self.benchmark.data.judged(self.source))
         path = self.source.path
         if path is None or not (path / "run.json").is_file():
-            return ""
-        return str(RunFolder.existing(path).manifest["model"])
-
-    @property
-    def unjudged(self) -> int:
-        """How many answers of a judged run had failed, so that there is nothing to judge."""
-        return int(RunFolder(self.source.path).summary["failed"]) if self.source.path else 0
+            return {}
+        folder = RunFolder.existing(path)
+        return {"model": str(folder.manifest["model"]), "unjudged": int(folder.summary["failed"])}
 
     @property
     def benchmark(self) -> Benchmark[Any]:
@@ -166,7 +167,7 @@ def load(choice: Choice, model: Model, wishes: Wishes, *, open_dataset: OpenData
     )
     data = source.digest()
     tokenizer = model.backend.tokenizer()
-    templated = tokenizer is not None and tokenizer.has_chat_template
+    templated = model.backend.has_chat_template
     if wishes.chat == "on" and not templated:
         raise ModelError(
             f"{model.label} has no chat template: leave --chat on out, or give one with --chat-template FILE."

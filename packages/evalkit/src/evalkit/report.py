@@ -46,10 +46,13 @@ def notes(manifest: Mapping[str, Any], benchmark: Benchmark[Any], *, answered: i
         yield f"{answered} of {manifest['total']} examples"
     if binds["shots"]["number"] and binds["shots"]["origin"] == "own":
         yield "shots: own (the published ones were not given)"
+    elif binds["shots"]["origin"] not in ("own", "published"):
+        yield binds["shots"]["origin"]
     if "judge" in manifest:
         yield f"judged by {manifest['judge']}"
         if manifest.get("unjudged"):
             yield f"{manifest['unjudged']} answers of the judged run had failed; they are not judged"
+    yield from manifest.get("notes", ())
     if binds["version"] != benchmark.version:
         yield f"asked by version {binds['version']} of the benchmark, scored by version {benchmark.version}"
 
@@ -99,7 +102,9 @@ def suite_row(suite: Suite, summaries: Sequence[Mapping[str, Any]]) -> Table:
     table = Table("model", box=None, pad_edge=False)
     cells = [summaries[0]["model"]]
     for entry, summary in zip(suite.entries, summaries, strict=True):
-        table.add_column(entry.setting, justify="right", overflow="fold")
+        # What must not be held beside others' numbers says so where it would be: in the column.
+        remark = [note.partition(",")[0] for note in summary["notes"] if note.startswith("not comparable")]
+        table.add_column(", ".join([entry.setting, *remark]), justify="right", overflow="fold")
         metric = next(iter(summary["metrics"].values()), None)
         cells.append("-" if metric is None else f"{100 * metric['value']:.1f}")
     average = suite.average(summaries)

@@ -54,7 +54,10 @@ def run(
     folder = _folder(loaded, wishes, versions, watch)
     with Journal(folder.path, write=True) as journal:
         try:
-            ask(loaded, journal, watch, retry_failed=wishes.retry_failed)
+            try:
+                ask(loaded, journal, watch, retry_failed=wishes.retry_failed)
+            finally:  # what is kept of a run that ends early was sent so, too
+                folder.note(model.backend.remarks())
             return summarize(
                 folder, journal, choice.benchmark, watch, unsafe_code=wishes.unsafe_code, selection=loaded.selection
             )
@@ -76,7 +79,9 @@ def check(choice: Choice, model: Model, wishes: Wishes, *, open_dataset: OpenDat
 
 def ask(loaded: Loaded, journal: Journal, watch: Watch, *, retry_failed: bool = False) -> None:
     """Put the requests that have no response yet to the model, and keep each response the moment it comes."""
-    retried = {position for position in journal.failed if retry_failed and position in loaded.selection}
+    _settle(loaded, journal)
+    unreadable = set(_unreadable(loaded, journal)) if retry_failed else set()
+    retried = {position for position in journal.failed if retry_failed and position in loaded.selection} | unreadable
     answered = sum(position in loaded.selection for position in journal.positions())
     left = loaded.selection.n - answered + len(retried)
     asked: dict[int, tuple[Example, Request, int]] = {}
@@ -89,8 +94,11 @@ def ask(loaded: Loaded, journal: Journal, watch: Watch, *, retry_failed: bool = 
                     raise _changed(loaded.benchmark, example)
                 if position not in retried:
                     continue
-            asked[position] = example, request, hashed
-            yield position, request
+            sent = request
+            if position in unreadable and loaded.benchmark.again is not None:
+                sent = loaded.benchmark.again(request, journal.attempts.get(position, 1) + 1)
+            asked[position] = example, sent, hashed
+            yield position, sent
 
     if not left:
         for _ in requests():  # nothing to ask, but what was asked must still be what would be asked
@@ -111,8 +119,30 @@ def ask(loaded: Loaded, journal: Journal, watch: Watch, *, retry_failed: bool = 
             watch.answered(scores.get(loaded.benchmark.headline))
     finally:
         watch.stop()
+        if account := backend.account():
+            watch.say(account)
     if asked:
         raise PluginError(f"{loaded.model.label} left {len(asked)} requests without a response; repeat the command.")
+
+
+def _settle(loaded: Loaded, journal: Journal) -> None:
+    """Keep the responses to examples that no model need be asked."""
+    if (settled := loaded.benchmark.settled) is None:
+        return
+    for position, example, request in loaded.requests():
+        if position not in journal and (response := settled(example)) is not None:
+            journal.append(position, request_hash(request), example, request, response)
+
+
+def _unreadable(loaded: Loaded, journal: Journal) -> Iterator[int]:
+    """The chosen positions whose response came but says nothing, where that counts as failed."""
+    if loaded.benchmark.silence != "fails":
+        return
+    for position in journal.positions():
+        if position in loaded.selection and position not in journal.failed:
+            example, _, response = journal.read(position)
+            if scoring.is_unreadable(loaded.benchmark, example, response):
+                yield position
 
 
 def summarize(
@@ -192,10 +222,11 @@ def _verdicts(
 
 
 def _folder(loaded: Loaded, wishes: Wishes, versions: Mapping[str, str], watch: Watch) -> store.RunFolder:
+    judged = loaded.judged
     besides = {
         "asked": loaded.choice.asked,
-        "model": loaded.judged_model or loaded.model.label,
-        **({"judge": loaded.model.label, "unjudged": loaded.unjudged} if loaded.judged_model else {}),
+        "model": loaded.model.label,
+        **({"judge": loaded.model.label, **judged} if judged else {}),
         "total": loaded.selection.total,
         "data": str(loaded.source.path) if loaded.source.path else loaded.source.name,
         "versions": dict(versions),

@@ -43,6 +43,13 @@ def record(
     return Record(example=example, request=request, response=response, answers=answers, verdict=verdict, scores=scores)
 
 
+def is_unreadable(benchmark: Benchmark[Any], example: Example, response: Response) -> bool:
+    """Whether a response came but counts as failed, because the benchmark's silence fails and no reading finds more."""
+    if response.error or benchmark.silence != "fails":
+        return False
+    return all(reading.extract(response, example) is None for reading in benchmark.readings)
+
+
 def _says_nothing(benchmark: Benchmark[Any], answer: Answer | None, verdict: Verdict | None) -> bool:
     """Whether an answer is no ground for a score: it is not verified yet, or it is a judge's silence."""
     if answer is None:
@@ -61,26 +68,31 @@ class Tally:
         self._group_codes: dict[str, int] = {}
         self._groups = array("I")
         self._unanswered = 0
-        #: Examples whose response failed.
+        #: Examples whose response failed, counted like ``n``.
         self.failed = 0
 
     @property
     def n(self) -> int:
-        """Examples that were scored."""
+        """Examples that were scored; one that holds several items counts as many."""
         return len(self._subset_of)
 
     def add(self, record: Record) -> None:
         """Count one record."""
+        items = self._benchmark.items(record.example)
         if not record.scores:
-            self.failed += 1
+            self.failed += items
             return
+        # Items that are answered together are one unit of evidence, as a group is.
+        group, place = record.example.group or (f" {record.example.id}" if items > 1 else ""), len(self._groups)
         #: A group's code is the place of its first example; one without a group is a group of its own.
-        group, place = record.example.group, len(self._groups)
-        self._groups.append(self._group_codes.setdefault(group, place) if group else place)
-        self._subset_of.append(self._subsets.setdefault(record.example.subset, len(self._subsets)))
-        self._unanswered += record.answers[self._benchmark.readings[-1].name] is None
-        for name, score in record.scores.items():
-            self._scores[name].append(score)
+        code = self._group_codes.setdefault(group, place) if group else place
+        subset = self._subsets.setdefault(record.example.subset, len(self._subsets))
+        self._unanswered += items * (record.answers[self._benchmark.readings[-1].name] is None)
+        for _ in range(items):
+            self._groups.append(code)
+            self._subset_of.append(subset)
+            for name, score in record.scores.items():
+                self._scores[name].append(score)
 
     def summary(self, *, model: str, notes: Sequence[str], requests: str) -> Summary:
         """The run's numbers."""

@@ -49,6 +49,13 @@ class RunFolder:
         """How the verdicts were made that the last summary counted; None where there is no word of it."""
         return self.summary.get("verified") if (self.path / "summary.json").exists() else None
 
+    def note(self, remarks: Iterable[str]) -> None:
+        """Add remarks to the notes in ``run.json``, each once."""
+        manifest = self.manifest
+        notes = list(dict.fromkeys([*manifest.get("notes", ()), *remarks]))
+        if notes != manifest.get("notes", []):
+            _write(self.path / "run.json", [codec.pretty({**manifest, "notes": notes}).encode() + b"\n"])
+
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Replace ``summary.json``."""
         _write(self.path / "summary.json", [codec.pretty(summary).encode() + b"\n"])

@@ -123,7 +123,7 @@ def _choice(plugins: Plugins, model: Model, asked: str, texts: Mapping[str, str]
         asked = str(Path(asked).resolve())
     make = plugins.benchmark(asked)
     benchmark = make()
-    if benchmark.asks not in model.backend.can:
+    if not model.backend.answers(benchmark.asks):
         if not benchmark.generated:
             raise ModelError(f"{model.label} cannot answer what {benchmark.setting} asks ({benchmark.asks}).")
         asked = plugins.sibling(asked, benchmark.generated)

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from evalkit.plugins import Plugins
 
 
+#: Where a command that invokes this one finds the summaries, in the ``meta`` of click's context.
+SUMMARIES = "evalkit.summaries"
+
+
 def _pairs(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]) -> dict[str, str]:
     pairs = {}
     for text in texts:
@@ -114,6 +118,7 @@ def _run(plugins: Plugins, wanted: Asked, given: dict[str, Any]) -> int:
         if second is not None and wanted.judge is not None:
             summaries.append(finished(second[0], wanted.judge, second[1]))
         headlines.append(summaries[-1])
+    click.get_current_context().meta[SUMMARIES] = summaries
     shown.summaries(summaries, as_json=given["as_json"], suite=wanted.suite, headlines=headlines)
     failed = sum(summary["failed"] for summary in summaries)
     if failed and not given["allow_failures"]:
