@@ -1,7 +1,8 @@
 """Programs written to get out, to cheat or to break something: at every level each is held, and nothing is left of it.
 
-Each is also run once in a cage that lacks what is to stop it, where that must be noticed. ``EVALKIT_HOSTILE=all`` runs
-the slowest ones, too, and at one more level; ``python -m tests.plugins.hostile table FILE`` writes down what is observed.
+Each is also run once in a cage that lacks what is to stop it, where that must be noticed. ``EVALKIT_HOSTILE=all``
+runs the slowest ones, too, and one level more; ``python -m tests.plugins.hostile table FILE`` writes down what is
+observed.
 """
 
 from __future__ import annotations

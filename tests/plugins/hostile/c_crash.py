@@ -218,7 +218,7 @@ def _nasty() -> tuple[Hostile, ...]:
         ("no-name", "", "raise type('', (Exception,), {})", ("exception ?",), CLEANED),
         ("name-of-spaces", "", "raise type(' ' * 100, (Exception,), {})", ("exception",), CLEANED),
         ("name-of-the-judge's", "class _End(BaseException): pass", "raise _End", ("exception _End",), CLEANED),
-        ("name-of-a-limit", "class TooLarge(Exception): pass", "raise TooLarge", ("too-large",), CLEANED),
+        ("name-of-a-limit", "class TooLarge(Exception): pass", "raise TooLarge", ("exception TooLarge",), CLEANED),
         (
             "group",
             "def deep(n):\n    one = ValueError()\n    for _ in range(n): one = ExceptionGroup('x', [one])\n"
@@ -352,7 +352,7 @@ HARD = (
         "crooked-answer/long-search",
         "return range(3 * 10**8)",
         "assert 'x' in candidate(1, 2)",
-        ("timed-out cpu", "wrong-answer"),
+        ("timed-out cpu", "wrong-answer", "too-large"),
     ),
     (
         18,
@@ -387,7 +387,6 @@ PROGRAMS: tuple[Hostile, ...] = (
             because="limits stand over the test, too, whatever it does with an answer",
             check=Check(setup=ADD.setup, test=f"def check(candidate):\n    {test}\n", entry_point="add"),
             slack=30.0,
-            slow=name in ("crooked-answer/long-search", "int-text/exponent"),
         )
         for number, name, answer, test, reasons in HARD
     ),

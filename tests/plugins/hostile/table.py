@@ -124,6 +124,6 @@ def _lines(one: Hostile, found: dict[str, list[Record]]) -> Iterable[str]:
             yield f"| | | none weaker | | {one.because} |"
         return
     (record,) = found[weak_level(one)]
-    without = "without " + ", ".join(sorted(one.weakened))
+    without = "without " + ", ".join(sorted(one.weakened | ({"uid"} if one.root else set())))
     seen = "; ".join(record.broken) if one.noticed.startswith("I") else "answered as one that reached its aim"
     yield f"| | | {without} | {record.reason} | {'noticed: ' + seen if noticed(one, record) else '**not noticed**'} |"

@@ -87,15 +87,15 @@ def _say(kind: bytes, content: bytes = b"") -> None:
 
 def _frames() -> Iterator[bytes]:
     """What the judge says, frame by frame; ends this process when the judge has heard enough."""
-    found = b""
+    found = bytearray()
     while True:
         while len(found) < 4 or len(found) < (end := 4 + struct.unpack_from("<I", found)[0]):
             more = os.read(JUDGE, 1 << 16)
             if not more:
                 os._exit(0)
-            found = found + more if found else more
-        yield found[4:end]
-        found = found[end:]
+            found += more
+        yield bytes(found[4:end])
+        del found[:end]
 
 
 def _serve() -> None:

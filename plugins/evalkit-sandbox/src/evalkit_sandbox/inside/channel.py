@@ -18,7 +18,7 @@ DEEPEST = 60
 #: Elements of one message at most, each of which costs the reader some tenths of a microsecond.
 MOST = 100_000
 #: Keys of one set or dict at most: even those of different hashes can be chosen to lie in one another's way.
-KEYS = 10_000
+KEYS = 25_000
 #: Digits of a decimal or a fraction, or so many places before or behind the point.
 DIGITS = 10_000
 #: Keys of equal hash that a set or a dict may have: each new one is compared with all of them.

@@ -30,11 +30,21 @@ def _piece() -> float:
     return time.thread_time() - began
 
 
+def lateness() -> float:
+    """Seconds that this process was ready to work and had no core; 0 where the kernel does not tell."""
+    try:
+        with open("/proc/self/schedstat", "rb") as file:
+            return int(file.read().split()[1]) / 1e9
+    except (OSError, IndexError):
+        return 0.0
+
+
 class Clock:
     """Of one candidate, by the number that its process has here."""
 
     def __init__(self) -> None:
         self._pid = 0
+        self._late = lateness()
         self._pieces, self._sum = 0, 0.0
         self._cpu = self._delay = self._before = 0.0
         #: Seconds that the judge has waited for it.
@@ -42,8 +52,9 @@ class Clock:
         self.began = time.monotonic()
 
     def follow(self, pid: int) -> None:
-        """Read the clocks of this process from now on."""
+        """It is ready, and this is its process: what it waits from now on is its own affair."""
         self._pid = pid
+        self.waited, self._late = 0.0, lateness()
 
     def look(self) -> None:
         """Read the clocks and see how fast this core is now."""
@@ -75,8 +86,11 @@ class Clock:
 
     @property
     def idle(self) -> float:
-        """Seconds in which it did nothing though it could have, up to the last look."""
-        return self.waited - self._cpu - self._delay
+        """Seconds in which it did nothing though it could have, up to the last look.
+
+        The judge may notice an answer late, when it has no core itself: that is nothing of the candidate's.
+        """
+        return self.waited - self._cpu - self._delay - (lateness() - self._late)
 
     @property
     def wall(self) -> float:

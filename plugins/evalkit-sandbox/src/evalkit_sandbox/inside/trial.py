@@ -154,11 +154,12 @@ class Trial:
         self._data += found
 
     def _send(self, data: bytes) -> None:
-        while data:
-            sent = self._when_ready(lambda: self._socket.send(data), 0)  # noqa: B023  (called at once)
+        left = memoryview(data)
+        while left:
+            sent = self._when_ready(lambda: self._socket.send(left), 0)  # noqa: B023  (called at once)
             if not sent:
                 self._over(ENDED)
-            data = data[sent:]
+            left = left[sent:]
 
     def _when_ready(self, transfer: Callable[[], T], nothing: T) -> T:
         """What a transfer gives that waits for the candidate, ``nothing`` where that has gone; watches the limits."""
