@@ -38,6 +38,18 @@ def test_a_distribution_bears_its_folders_name_and_the_common_version(folder: Pa
     assert (folder / found["readme"]).read_text().startswith(f"# {folder.name}\n")
 
 
+def test_what_the_readme_installs_together_requires_nothing_else_of_this_repository() -> None:
+    commands = re.findall(r"^\$ pip install (.*?)(?: +#.*)?$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert commands
+    installed = {"evalkit"}
+    for command in commands:
+        named = set(re.findall(r"plugins/(evalkit-)\{(.*?)\}", command))
+        installed |= {prefix + name for prefix, names in named for name in names.split(",")}
+        for name in installed - {"evalkit"}:
+            required = {re.split(r"[<>=]", one)[0] for one in project(ROOT / "plugins" / name)["dependencies"]}
+            assert {one for one in required if one.startswith("evalkit")} <= installed, name
+
+
 @pytest.mark.parametrize("folder", PLUGINS, ids=lambda folder: folder.name)
 def test_a_plugin_is_named_once(folder: Path) -> None:
     name = folder.name.removeprefix("evalkit-")

@@ -516,6 +516,8 @@ def test_levels_a_and_b_need_no_consent(level: str, root: bool, monkeypatch: pyt
     monkeypatch.delenv("EVALKIT_UNSAFE_CODE", raising=False)
     monkeypatch.setattr(levels, "is_root", lambda: root)
     require(standing(level=level), unsafe_code=False)
+    with pytest.raises(EvalkitError):
+        require(standing(level="C"), unsafe_code=False)
 
 
 def standing(**fields: Any) -> Standing:
