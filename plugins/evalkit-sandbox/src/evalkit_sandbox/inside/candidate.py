@@ -145,10 +145,14 @@ def _name(error: BaseException) -> bytes:
     return str(name).encode("utf-8", "replace")[:200]
 
 
-def program(source: str, entry_point: str, needed: list[str]) -> bytes:
-    """What the judge's first frame holds: a program, its function, and the names that it must have besides."""
-    names = channel.encode((entry_point, needed))
-    return struct.pack("<I", len(names)) + names + source.encode("utf-8", "surrogatepass")
+def program(source: str, entry_point: str, needed: list[str]) -> tuple[bytes, bytes]:
+    """The judge's first frame, in two parts: what stands before the program, and the program.
+
+    Before it stand its function and the names that it must have besides.
+    """
+    names, text = channel.encode((entry_point, needed)), source.encode("utf-8", "surrogatepass")
+    head = PROGRAM + struct.pack("<I", len(names)) + names
+    return struct.pack("<I", len(head) + len(text)) + head, text
 
 
 def _parts(content: bytes) -> tuple[str, str, list[str]]:

@@ -67,11 +67,9 @@ class Judge:
 
     def serve(self) -> None:
         """Judge what the main process sends until it has gone."""
-        while (frame := _read_frame(self._main)) is not None:
-            found = json.loads(frame)
+        while (job := _read_job(self._main)) is not None:
             try:
-                outcome = self.judge(Job(*found["job"]))
-                answer: dict[str, Any] = {"outcome": outcome}
+                answer: dict[str, Any] = {"outcome": self.judge(job)}
             except ValueError as error:
                 answer = {"error": str(error)}
             _send_frame(self._main, json.dumps(answer).encode())
@@ -203,20 +201,23 @@ def _names(code: CodeType) -> Iterator[str]:
             yield from _names(constant)
 
 
-def _read_frame(end: socket.socket) -> bytes | None:
+def _read_job(end: socket.socket) -> Job | None:
+    """The next job; None where the main process has gone."""
     head = _read_all(end, 4)
-    return None if head is None else _read_all(end, struct.unpack("<I", head)[0])
+    content = head and _read_all(end, struct.unpack("<I", head)[0])
+    return Job(*json.loads(content)["job"]) if content else None
 
 
-def _read_all(end: socket.socket, size: int) -> bytes | None:
-    parts = []
-    while size:
-        part = end.recv(min(size, 1 << 20))
-        if not part:
+def _read_all(end: socket.socket, size: int) -> bytearray | None:
+    # Into one place: a program may be large, and each copy of it would count.
+    found = bytearray(size)
+    left = memoryview(found)
+    while left:
+        got = end.recv_into(left)
+        if not got:
             return None
-        parts.append(part)
-        size -= len(part)
-    return b"".join(parts)
+        left = left[got:]
+    return found
 
 
 def _send_frame(end: socket.socket, content: bytes) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from . import channel, clocks
-from .candidate import ANSWER, CALL, LOADED, NONCE, OVERSIZED, PROGRAM, RAISED, READY, UNCOMPILED, UNLOADED, program
+from .candidate import ANSWER, CALL, LOADED, NONCE, OVERSIZED, RAISED, READY, UNCOMPILED, UNLOADED, program
 from .layers import Limits
 from .orders import Candidate, Gone
 
@@ -69,7 +69,8 @@ class Trial:
 
     def load(self, needed: list[str]) -> None:
         """Have the candidate load its program."""
-        self._send(channel.frame(PROGRAM + program(self.job.source, self.job.entry_point, needed)))
+        for part in program(self.job.source, self.job.entry_point, needed):
+            self._send(part)
         self._expect(READY)
         kind, name = self._receive()
         if kind == UNCOMPILED:
