@@ -48,7 +48,7 @@ class Sandbox:
         """Start the workers; raises EvalkitError where a layer cannot be put on."""
         try:
             for number in range(self._count):
-                self._workers.append(Worker(number, self.layers, self.limits))
+                self._workers.append(self._worker(number))
             for worker in self._workers:
                 worker.ready()
         except BaseException:
@@ -64,9 +64,14 @@ class Sandbox:
         while self._workers:
             self._workers.pop().close()
 
+    def _worker(self, number: int) -> Worker:
+        # Where there are fewer workers than cores, the system finds each the core that is least busy.
+        bound = self._count >= len(os.sched_getaffinity(0))
+        return Worker(number, self.layers, self.limits, bound=bound)
+
     def started(self, number: int) -> Worker:
         """A new worker for the place of one that has ended; raises EvalkitError where none can be had any more."""
-        worker = Worker(number, self.layers, self.limits)
+        worker = self._worker(number)
         try:
             worker.ready()
         except BaseException:

@@ -31,11 +31,11 @@ _HEAD = struct.Struct("<I")
 class Worker:
     """A judge and its cage, both processes of their own that know nothing of this one; close it after use."""
 
-    def __init__(self, number: int, wanted: Collection[str], limits: Limits) -> None:
+    def __init__(self, number: int, wanted: Collection[str], limits: Limits, *, bound: bool) -> None:
         """Start both.
 
         ``number`` tells the workers of a process apart, ``wanted`` names the layers of the cage, ``limits`` are the
-        widest that a program of this worker can have.
+        widest that a program of this worker can have; ``bound`` keeps it on one core.
         """
         self.layers, self._limits = frozenset(wanted), limits
         self.uid = UIDS[(os.getpid() * 8 + number) % len(UIDS)] if "uid" in self.layers and is_root() else None
@@ -50,13 +50,13 @@ class Worker:
                     _give(self._place.name, self.uid)
                 cores = sorted(os.sched_getaffinity(0))
                 core = cores[number % len(cores)]
-                self._processes.append(_start("cage", self._plan(core), cage))
-                self._processes.append(_start("judge", self._about(core, orders.fileno()), judge, orders))
+                self._processes.append(_start("cage", self._plan(core if bound else None), cage))
+                self._processes.append(_start("judge", self._about(core, orders.fileno(), bound=bound), judge, orders))
         except BaseException:
             self.close()
             raise
 
-    def _plan(self, core: int) -> str:
+    def _plan(self, core: int | None) -> str:
         # Where the library is out of reach later, all of it that may be wanted comes along at once: without a mount
         # namespace root's is to other users, and with nothing else to guard files no file can be opened.
         distant = self.uid is not None or "landlock" not in self.layers
@@ -64,8 +64,9 @@ class Worker:
         plan = sorted(self.layers), self.uid, modules, self._place.name, core, self._limits
         return channel.encode(plan).hex()
 
-    def _about(self, core: int, orders: int) -> str:
-        return json.dumps({"uid": self.uid, "cage": orders, "core": core, "seccomp": "seccomp" in self.layers})
+    def _about(self, core: int, orders: int, *, bound: bool) -> str:
+        about = {"uid": self.uid, "cage": orders, "core": core, "bound": bound, "seccomp": "seccomp" in self.layers}
+        return json.dumps(about)
 
     def ready(self) -> None:
         """Wait until programs can be run; raises EvalkitError with what a layer failed of."""

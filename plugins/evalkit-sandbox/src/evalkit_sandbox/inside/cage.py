@@ -33,8 +33,8 @@ class Plan(NamedTuple):
     modules: list[str]
     #: Where candidates work, if not in a folder of the cage's own.
     place: str
-    #: The core on which all of them run.
-    core: int
+    #: The core on which all of them run; None for any.
+    core: int | None
     #: What each may use at most.
     limits: list[Any]
 
@@ -116,7 +116,8 @@ def main() -> None:
     layers = frozenset(plan.layers)
     judge = server.reach(os.dup(0))
     try:
-        clocks.bind(plan.core)
+        if plan.core is not None:
+            clocks.bind(plan.core)
         server.warm(plan.modules)
         library = Library.find()
         readable = [*library.entries(), *library.shared]

@@ -55,8 +55,8 @@ class Outcome(NamedTuple):
 class Judge:
     """Tries programs one after the other."""
 
-    def __init__(self, main: socket.socket, cage: Cage) -> None:
-        self._main, self._cage = main, cage
+    def __init__(self, main: socket.socket, cage: Cage, core: int) -> None:
+        self._main, self._cage, self._core = main, cage, core
         self._hangup = select.poll()
         self._hangup.register(main, 0)
         self._codes: OrderedDict[tuple[str, str], tuple[CodeType, CodeType, list[str]]] = OrderedDict()
@@ -104,12 +104,14 @@ class Judge:
 
     def _try(self, job: Job, limits: Limits) -> Outcome:
         candidate = self._cage.candidate(limits)
-        clock = clocks.Clock()
+        clock = clocks.Clock(self._core)
         trial = self._trial = Trial(job, limits, candidate, self._hangup, clock)
         try:
             reason = self._test(job, trial)
         except End:  # the test's time was up just when it had failed
             reason = trial.reason
+        finally:
+            clock.release()
         wall = clock.wall
         code, cpu, memory = self._cage.end(candidate, grace=_ENDING if reason == ENDED else 0.0)
         if reason == UNBORN and code < 0:
@@ -233,14 +235,15 @@ def main() -> None:
     try:
         if said != b"R":
             raise OSError(said[1:].decode("utf-8", "replace") or "the cage ended")
-        clocks.bind(plan["core"])
+        if plan["bound"]:
+            clocks.bind(plan["core"])
         _confine(plan["uid"], seccomp_too=plan["seccomp"])
     except OSError as error:
         _send_frame(main_end, json.dumps(str(error)).encode())
         os._exit(70)
     _send_frame(main_end, b'"ready"')
     try:
-        Judge(main_end, Cage(control)).serve()
+        Judge(main_end, Cage(control), plan["core"]).serve()
     except (Gone, ConnectionError):
         os._exit(75)
     os._exit(0)

@@ -136,6 +136,7 @@ _NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "recvmsg": (47, 212),
     "sendmsg": (46, 211),
     "setsockopt": (54, 208),
+    "sched_setaffinity": (203, 122),
 }
 
 #: What reaches files by name to read or change them; left out where nothing else guards files.
@@ -145,8 +146,8 @@ NAMING = frozenset(
 )
 #: What Landlock does not guard; left out where a candidate can see the files of others.
 MARKING = frozenset({"chmod", "fchmod", "fchmodat", "utimensat"})
-#: What a judge needs besides: to hear who sends, to hand a descriptor on, to bound its own patience.
-JUDGING = ("recvmsg", "sendmsg", "setsockopt")
+#: What a judge needs besides: to hear who sends, to hand a descriptor on, to bound its own patience, to share a core.
+JUDGING = ("recvmsg", "sendmsg", "setsockopt", "sched_setaffinity")
 
 _ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 #: From here on numbers stand for x86_64's calls in their 32-bit form.
