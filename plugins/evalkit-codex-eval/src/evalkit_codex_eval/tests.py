@@ -46,7 +46,7 @@ class Tests:
 
     def verdicts(self, answers: Iterable[tuple[int, Example, Answer]]) -> Iterator[tuple[int, Verdict]]:
         """Yield the verdict on each answer; as many programs run at a time as there are cores."""
-        from evalkit_sandbox import Sandbox, prove
+        from evalkit_sandbox import Sandbox, prove, require
 
         open_: dict[int, list[Outcome | None]] = {}
 
@@ -57,8 +57,10 @@ class Tests:
                 for number, completion in enumerate(answer):
                     yield Sample(position, number, example.id), program(example, completion, about)
 
-        layers = (self._standing or prove()).layers
-        with Sandbox(layers=layers, limits=self._limits()) as sandbox:
+        standing = self._standing or prove()
+        if standing is not self._standing:  # nobody has consented to anything
+            require(standing, unsafe_code=False)
+        with Sandbox(layers=standing.layers, limits=self._limits()) as sandbox:
             for sample, outcome in sandbox.run_all(programs()):
                 outcomes = open_[sample.position]
                 outcomes[sample.number] = outcome

@@ -140,7 +140,7 @@ def _answer(call: bytes, namespace: Mapping[str, Any], entry_point: str) -> None
 
 
 def _name(error: BaseException) -> bytes:
-    """The name of an exception's class, or of the built-in class that it derives from, where its own is odd."""
+    """The name of an exception's class, as it is; the judge cleans it."""
     name = type(error).__name__
     return str(name).encode("utf-8", "replace")[:200]
 
