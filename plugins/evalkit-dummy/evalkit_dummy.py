@@ -84,6 +84,7 @@ class Dummy(Backend):
 
     can: ClassVar[frozenset[str]] = frozenset({"generate", "likelihood"})
     speed_options: ClassVar[frozenset[str]] = frozenset({"batch_size", "delay"})
+    streams: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -111,3 +111,13 @@ def test_an_annotation_that_only_type_checkers_see_is_named() -> None:
 
     with pytest.raises(PluginError, match=re.escape("make cannot be read (name 'Decimal' is not defined): import it")):
         options.bind(make, {"price": "1"}, owner="x")
+
+
+def test_what_a_function_leaves_to_another_is_passed_on_as_it_was_typed() -> None:
+    def around(name: str, *, workers: int = 1, **others: str) -> None:
+        """Something around something else."""
+
+    found = options.bind(around, {"workers": "2", "count": "3", "batch-size": "auto"}, owner="it")
+    assert found == {"workers": 2, "count": "3", "batch_size": "auto"}
+    assert options.changed(around, {**found, "workers": 1}) == {"count": "3", "batch_size": "auto"}
+    assert list(options.known(around)) == ["workers"]

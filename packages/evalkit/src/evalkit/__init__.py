@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from evalkit.errors import ModelError as ModelError
     from evalkit.hookspecs import hookimpl as hookimpl
     from evalkit.types import Example as Example
+    from evalkit.types import Finding as Finding
     from evalkit.types import GenerateRequest as GenerateRequest
     from evalkit.types import Generation as Generation
     from evalkit.types import Likelihood as Likelihood
@@ -42,6 +43,7 @@ _HOME = {
     "EvalkitError": "errors",
     "Example": "types",
     "File": "benchmark",
+    "Finding": "types",
     "GenerateRequest": "types",
     "Generation": "types",
     "Indexed": "backend",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from abc import ABC
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from evalkit.errors import ModelError
 from evalkit.types import GenerateRequest, Generation, Likelihood, LikelihoodRequest
 
 if TYPE_CHECKING:
-    from evalkit.types import Request
+    from evalkit.load import Model
+    from evalkit.types import Finding, Request
 
 T = TypeVar("T")
 #: A value with the position that its request has in the run.
@@ -37,6 +38,14 @@ class Tokenizer(Protocol):
         """The beginning of a text that has at most this many tokens, never ending inside a character."""
 
 
+@runtime_checkable
+class Continues(Tokenizer, Protocol):
+    """A tokenizer that can also say which tokens are compared where continuations are."""
+
+    def continuation_ids(self, request: LikelihoodRequest) -> tuple[list[int], list[list[int]]]:
+        """The ids of the context, and those of each continuation behind it, in the request's order."""
+
+
 class Backend(ABC):
     """Answers requests with one model.
 
@@ -49,6 +58,12 @@ class Backend(ABC):
     can: ClassVar[frozenset[str]]
     #: Options that make answers faster or slower but not different: they do not bind a run.
     speed_options: ClassVar[frozenset[str]] = frozenset({"batch_size"})
+    #: Takes requests from its iterator as it can work on them, and works on while the iterator keeps it waiting for the
+    #: next one. False: it reads ahead, or stands still meanwhile, and is best given all that there is to do at once.
+    streams: ClassVar[bool] = False
+    #: Set by a backend that has others do the work: the model whose answers it gives. A run is bound to that model, so
+    #: that it may go on with or without this backend.
+    inner: Model | None = None
 
     def tokenizer(self) -> Tokenizer | None:
         """The model's tokenizer, or None where there is none to show; works before ``open``.
@@ -70,6 +85,17 @@ class Backend(ABC):
     def fingerprint(self) -> Mapping[str, str]:
         """What tells this model from another one of the same name: hashes of config, tokenizer, weights."""
         return {}
+
+    def context(self) -> int | None:
+        """The longest prompt and answer together, in tokens; None where that is not known before ``open``."""
+        return None
+
+    def findings(self, *, tokens: int) -> Sequence[Finding]:
+        """What a dry run should say of the model, found without ``open`` and without asking a server.
+
+        ``tokens`` is the longest prompt with its answer; 0 where that is not known.
+        """
+        return ()
 
     def open(self) -> None:
         """Load the model."""

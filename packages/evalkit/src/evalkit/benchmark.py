@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
-from evalkit.types import Answer, Example, Generation, Likelihood, Request, Response, Verdict
+from evalkit.types import Answer, Example, Finding, Generation, Likelihood, Request, Response, Verdict
 
 if TYPE_CHECKING:
     from evalkit.backend import Tokenizer
@@ -28,6 +28,14 @@ class Verifier(Protocol):
 
     def verdicts(self, answers: Iterable[tuple[int, Example, Answer]]) -> Iterator[tuple[int, Verdict]]:
         """Yield each answer's verdict with its position as soon as it is complete, in any order."""
+
+
+@runtime_checkable
+class Examinable(Protocol):
+    """A verifier that can also say what a dry run should say of it."""
+
+    def findings(self) -> Sequence[Finding]:
+        """What of this machine may spoil verification, though it is possible; called after ``ready``."""
 
 
 #: Gives the score of an answer, or of its Verdict where the benchmark verifies; asked only where a reading found an

@@ -6,7 +6,10 @@ EvalkitError            anything a user can mend; the CLI prints it in one line 
 ├── DataError           a row, a file or a folder that cannot be read
 ├── ModelError          a model that cannot be loaded or lacks what was asked of it
 ├── RunError            a run folder that is damaged, in use, or bound to other settings
+│   └── Busy            another process is writing to it
 └── Interrupted         stopped before the end; repeating the command goes on (exit 75)
+    ├── EngineDied      what runs the model broke; a new process may do better
+    └── SharesMissing   one share of a run is answered, others are not
 """
 
 from __future__ import annotations
@@ -52,7 +55,19 @@ class RunError(EvalkitError):
     """A run folder that is damaged, in use, or bound to other settings."""
 
 
+class Busy(RunError):
+    """Another process is writing to the run folder."""
+
+
 class Interrupted(EvalkitError):
     """The run stopped before its end and can simply be repeated."""
 
     exit_code = 75
+
+
+class EngineDied(Interrupted):
+    """What runs the model broke, and not for any fault of one request; a new process may do better."""
+
+
+class SharesMissing(Interrupted):
+    """One share of a run is answered; the run is scored once the others are, too."""

@@ -13,7 +13,7 @@ from evalkit.backend import Backend
 from evalkit.benchmark import Benchmark, Context, no_shots
 from evalkit.datasets import OpenDataset, Row, Source
 from evalkit.errors import DataError, EvalkitError, ModelError, PluginError
-from evalkit.selection import Selection, select
+from evalkit.selection import Selection, Shard, select
 from evalkit.store import RunFolder
 from evalkit.types import Example, GenerateRequest, LikelihoodRequest, Request
 
@@ -39,6 +39,11 @@ class Model:
     name: str
     options: Mapping[str, Any]
     backend: Backend
+
+    @property
+    def bound(self) -> Model:
+        """The model that a run is bound to: the one whose answers this one gives, where that is another."""
+        return self.backend.inner or self
 
     @property
     def bound_name(self) -> str:
@@ -69,6 +74,8 @@ class Wishes:
     out: Path = Path("runs")
     resume: Path | None = None
     retry_failed: bool = False
+    #: Ask only a share of the examples; other processes ask the others.
+    shard: Shard | None = None
     #: The user's consent to run a model's code outside a sandbox; half of it, the environment holds the other.
     unsafe_code: bool = False
 
@@ -104,6 +111,10 @@ class Loaded:
         """The benchmark."""
         return self.choice.benchmark
 
+    def share(self, shard: Shard | None) -> Loaded:
+        """The same with a share of the examples; all of them for None."""
+        return self if shard is None else replace(self, selection=self.selection.share(shard))
+
     @property
     def is_sample(self) -> bool:
         """Whether the rows are made-up ones that only show how the benchmark works."""
@@ -121,18 +132,18 @@ class Loaded:
 
     def binds(self) -> dict[str, Any]:
         """What makes this run the run it is: nothing that leaves all answers alike, all that can change one."""
-        shots = self.context.shots
-        speed = self.model.backend.speed_options
+        shots, model = self.context.shots, self.model.bound
+        speed = model.backend.speed_options
         return {
             "benchmark": self.benchmark.setting,
             "version": self.benchmark.version,
             "options": dict(self.choice.options),
             "rules": dict(self.benchmark.rules),
             "model": {
-                "backend": self.model.backend_name,
-                "name": self.model.bound_name,
-                "options": {name: value for name, value in self.model.options.items() if name not in speed},
-                "fingerprint": dict(self.model.backend.fingerprint()),
+                "backend": model.backend_name,
+                "name": model.bound_name,
+                "options": {name: value for name, value in model.options.items() if name not in speed},
+                "fingerprint": dict(model.backend.fingerprint()),
             },
             "data": "sample" if self.is_sample else self.data,
             "shots": {

@@ -22,12 +22,23 @@ def known(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     return {name: one for name, one in parameters.items() if one.default is not inspect.Parameter.empty}
 
 
+def takes_any(function: Callable[..., Any]) -> bool:
+    """Whether a function has a ``**parameter`` for options that it does not name."""
+    return any(one.kind is one.VAR_KEYWORD for one in inspect.signature(function).parameters.values())
+
+
 def bind(function: Callable[..., Any], given: Mapping[str, str], *, owner: str) -> dict[str, Any]:
-    """The keyword arguments that the given texts stand for; raises UnknownName or EvalkitError."""
+    """The keyword arguments that the given texts stand for; raises UnknownName or EvalkitError.
+
+    A function with a ``**parameter`` is also given what it does not name itself, as the texts they are.
+    """
     options = known(function)
-    arguments = {}
+    arguments: dict[str, Any] = {}
     for key, text in given.items():
         name = key.replace("-", "_")
+        if name not in options and takes_any(function):
+            arguments[name] = text
+            continue
         if name not in options:
             raise UnknownName(f"option of {owner}", key, options, listed="It has")
         arguments[name] = _read(text, options[name].annotation, key=key)
@@ -37,7 +48,7 @@ def bind(function: Callable[..., Any], given: Mapping[str, str], *, owner: str) 
 def changed(function: Callable[..., Any], bound: Mapping[str, Any]) -> dict[str, Any]:
     """The bound options that are not at their default: naming a default changes nothing."""
     options = known(function)
-    return {name: value for name, value in bound.items() if value != options[name].default}
+    return {name: value for name, value in bound.items() if name not in options or value != options[name].default}
 
 
 def _read(text: str, annotation: Any, *, key: str) -> Any:

@@ -148,10 +148,11 @@ class Plugins:
         """Whether a distribution of this name brings a backend."""
         return any(_origin(point) == name for point in self._find(group=BACKENDS))
 
-    def versions(self, benchmark: str, backend: str) -> dict[str, str]:
-        """Distribution -> version of what makes a run's numbers: evalkit, the benchmark's plugin, the backend's."""
+    def versions(self, benchmark: str, *backends: str) -> dict[str, str]:
+        """Distribution -> version of what makes a run's numbers: evalkit, the benchmark's plugin, the backends'."""
         found = {"evalkit": version("evalkit")}
-        for group, name in ((BENCHMARKS, benchmark), (BACKENDS, backend.rpartition(":")[2])):
+        names = [(BACKENDS, backend.rpartition(":")[2]) for backend in backends]
+        for group, name in ((BENCHMARKS, benchmark), *names):
             points = (point for point in self._find(group=group) if point.name == name)
             found |= {_origin(point): _metadata(point, "Version") for point in points}
         return found

@@ -11,10 +11,10 @@ from typing import Any, Protocol
 from evalkit import report, scoring, store
 from evalkit.benchmark import Benchmark
 from evalkit.datasets import OpenDataset
-from evalkit.errors import Interrupted, PluginError, RunError
-from evalkit.journal import Journal, Verdicts, answer_hash, request_hash
+from evalkit.errors import Busy, Interrupted, PluginError, RunError, SharesMissing
+from evalkit.journal import Journal, Verdicts, answer_hash, journals, request_hash
 from evalkit.load import Choice, Loaded, Model, Wishes, load
-from evalkit.selection import Selection
+from evalkit.selection import Selection, Shard
 from evalkit.types import Answer, Example, Record, Request, Verdict
 
 
@@ -52,15 +52,22 @@ def run(
     if verifier:  # before anything is asked: a run whose answers could not be verified would be for nothing
         verifier.ready(unsafe_code=wishes.unsafe_code)
     folder = _folder(loaded, wishes, versions, watch)
-    with Journal(folder.path, write=True) as journal:
+    with Journal(folder.path, write=True, shard=wishes.shard) as journal:
         try:
             try:
-                ask(loaded, journal, watch, retry_failed=wishes.retry_failed)
+                ask(loaded.share(wishes.shard), journal, watch, retry_failed=wishes.retry_failed)
             finally:  # what is kept of a run that ends early was sent so, too
                 folder.note(model.backend.remarks())
+            if wishes.shard:
+                _require_whole(loaded, journal, folder, wishes.shard)
             return summarize(
                 folder, journal, choice.benchmark, watch, unsafe_code=wishes.unsafe_code, selection=loaded.selection
             )
+        except Busy:
+            if wishes.shard is None:
+                raise
+            # Two shards ended at once, and the other one has begun to verify.
+            raise SharesMissing(f"All shards are answered; another process is about to score {folder.path}.") from None
         except KeyboardInterrupt:
             journal.catch_up()
             kept = sum(position in loaded.selection for position in journal.positions())
@@ -68,6 +75,17 @@ def run(
                 f"Stopped: {kept} of {loaded.selection.n} responses are kept in {folder.path}; "
                 "repeat the command to go on."
             ) from None
+
+
+def _require_whole(loaded: Loaded, journal: Journal, folder: store.RunFolder, shard: Shard) -> None:
+    """Raise SharesMissing until all shares of a run are answered."""
+    journal.catch_up()
+    n = loaded.selection.n
+    if (there := sum(position in loaded.selection for position in journal.positions())) < n:
+        raise SharesMissing(
+            f"Shard {shard} of {loaded.benchmark.setting} is answered; of all shards, {there} of {n} responses are in "
+            f"{folder.path}. When the others are done, repeat one of the commands, or `evalkit score {folder.path}`."
+        )
 
 
 def check(choice: Choice, model: Model, wishes: Wishes, *, open_dataset: OpenDataset) -> None:
@@ -234,7 +252,7 @@ def _folder(loaded: Loaded, wishes: Wishes, versions: Mapping[str, str], watch: 
     }
     folder = store.open_folder(wishes.out, loaded.binds(), besides, resume=wishes.resume)
     watch.say(f"{loaded.benchmark.setting}: {loaded.benchmark.doc}")
-    if not (folder.path / "responses.jsonl").exists() and (near := store.nearest(folder)) and near[1]:
+    if not journals(folder.path) and (near := store.nearest(folder)) and near[1]:
         watch.say(f"A new run; the nearest, {near[0]}, differs in {'; '.join(near[1])}.")
     return folder
 

@@ -3,13 +3,33 @@
 from __future__ import annotations
 
 import random
+import re
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, replace
+from itertools import islice, pairwise
 
 from evalkit.errors import DataError, EvalkitError, UnknownName
 from evalkit.types import Example
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shard:
+    """One of ``count`` equal shares, numbered from 0."""
+
+    index: int
+    count: int
+
+    @classmethod
+    def read(cls, text: str) -> Shard:
+        """The shard that ``0/4`` names; raises EvalkitError for what is none."""
+        found = re.fullmatch(r"(\d{1,5})/(\d{1,5})", text)
+        if not found or not int(found[1]) < int(found[2]):
+            raise EvalkitError(f"--shard {text} names no share: of 4, they are 0/4, 1/4, 2/4 and 3/4.")
+        return cls(index=int(found[1]), count=int(found[2]))
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +51,16 @@ class Selection:
 
     def __contains__(self, position: object) -> bool:
         return isinstance(position, int) and position < len(self.chosen) and bool(self.chosen[position])
+
+    def share(self, shard: Shard) -> Selection:
+        """Every ``count``-th of the chosen, so that each share has its part of long and short, hard and easy."""
+        chosen = bytearray(len(self.chosen))
+        mine = islice(
+            (position for position in range(self.total) if self.chosen[position]), shard.index, None, shard.count
+        )
+        for position in mine:
+            chosen[position] = 1
+        return replace(self, chosen=chosen, n=sum(chosen))
 
 
 def select(

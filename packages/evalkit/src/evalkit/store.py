@@ -19,7 +19,7 @@ FORMAT = 1
 
 
 class RunFolder:
-    """One benchmark, one model, one setting: ``run.json``, ``responses.jsonl``, ``records.jsonl``, ``summary.json``."""
+    """One benchmark, model and setting: ``run.json``, ``responses*.jsonl``, ``records.jsonl``, ``summary.json``."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -163,7 +163,8 @@ def _record_out(record: Record) -> dict[str, Any]:
 
 def _write(path: Path, chunks: Iterable[bytes]) -> None:
     """Write a file beside its place and move it there, so that a reader never meets half of it."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    # In containers that share the folder, every process may bear the same number.
+    draft = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}")
     try:
         with draft.open("wb") as file:
             for chunk in chunks:

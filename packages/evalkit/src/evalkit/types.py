@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 #: What a reading found in a response; None in its place means that it found nothing.
 Answer: TypeAlias = str | tuple[str, ...]
@@ -191,3 +191,15 @@ class Summary:
     notes: tuple[str, ...]
     #: SHA-256 over the hashes of all requests, in example order: equal when two runs asked the same.
     requests: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What a dry run has found that may spoil a run."""
+
+    #: ``error``: the run fails, or some of its responses do. ``warning``: its numbers may mislead. ``note``: the rest.
+    level: Literal["error", "warning", "note"]
+    #: One sentence.
+    text: str
+    #: What to do about it, one sentence; empty where ``text`` says it.
+    remedy: str = ""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from evalkit import DataError, Row, codec
-from evalkit.journal import Journal
+from evalkit.journal import Journal, journals
 from evalkit.store import RunFolder
 from evalkit_judge.benchmark import NOT_COMPARABLE, point, shown
 from evalkit_judge.pairs import Pair
@@ -147,7 +147,7 @@ _EXAMPLE = ("id", "question", "target", "aliases", "solution", "choices", "subse
 
 
 def _asked_again(path: Path) -> int:
-    if not (path / "responses.jsonl").is_file():  # an imported run
+    if not journals(path):  # an imported run
         return 0
     with Journal(path) as journal:
         return len(journal.attempts)

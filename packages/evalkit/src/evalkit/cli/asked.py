@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evalkit import options
+from evalkit import models, options
 from evalkit.errors import EvalkitError, ModelError, UnknownName
 from evalkit.load import Choice, Model, Wishes, subset_names
-from evalkit.plugins import BACKENDS, Plugins
+from evalkit.plugins import Plugins
 
 if TYPE_CHECKING:
     from evalkit.suite import Suite
-
-#: The backend of a bare hub id or path: the only plugin that core knows by name.
-DEFAULT_BACKEND = "hf"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,34 +73,9 @@ def _scoped(
 
 
 def _model(plugins: Plugins, asked: str, texts: Mapping[str, str], given: Mapping[str, Any]) -> Model:
-    backend_name, name = _split_model(plugins, asked)
-    make = plugins.backend(backend_name)
     # Two backend options are typed so often that they have a spelling of their own.
     named = {option: given[option] for option in ("chat_template", "batch_size") if given.get(option) is not None}
-    bound = options.bind(make.__init__, {**texts, **named}, owner=f"the backend {backend_name!r}")
-    create: Callable[..., Any] = make
-    return Model(
-        backend_name=backend_name,
-        name=name,
-        options=options.changed(make.__init__, bound),
-        backend=create(name, **bound),
-    )
-
-
-def _split_model(plugins: Plugins, asked: str) -> tuple[str, str]:
-    """The backend and what it is to load: ``hf:ID``, ``dist:backend:ID``, ``dummy``, or a bare id or path."""
-    installed = plugins.names(BACKENDS)
-    head, colon, rest = asked.partition(":")
-    if head in installed:
-        return head, rest
-    if colon and rest.partition(":")[0] in installed and plugins.is_distribution(head):
-        name, _, rest = rest.partition(":")
-        return f"{head}:{name}", rest
-    is_word = "/" not in head and not Path(asked).exists()
-    if (is_word and colon) or (is_word and get_close_matches(head, installed, n=1, cutoff=0.75)):
-        remedy = f"For a model of that name write {DEFAULT_BACKEND}:{asked}."
-        raise UnknownName("backend", head, installed, listed="Installed", remedy="" if colon else remedy)
-    return DEFAULT_BACKEND, asked
+    return models.make(plugins, asked, {**texts, **named})
 
 
 def _require_known(plugins: Plugins, names: Sequence[str], texts: Mapping[str, str]) -> None:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from evalkit.cli.asked import Asked
     from evalkit.load import Choice, Model, Wishes
     from evalkit.plugins import Plugins
+    from evalkit.selection import Shard
 
 
 #: Where a command that invokes this one finds the summaries, in the ``meta`` of click's context.
@@ -25,6 +26,12 @@ def _pairs(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]) -
             raise click.BadParameter(f"{text!r} is not of the form key=value.", ctx=ctx, param=param)
         pairs[key] = value
     return pairs
+
+
+def _shard(ctx: click.Context, param: click.Parameter, text: str | None) -> Shard | None:
+    from evalkit.selection import Shard
+
+    return Shard.read(text) if text is not None else None
 
 
 @click.command(name="run")
@@ -72,8 +79,14 @@ def _pairs(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]) -
     help="Parent of the run folders.",
 )
 @click.option("--resume", type=click.Path(path_type=Path), metavar="DIR", help="Go on in this run folder and no other.")
+@click.option(
+    "--shard",
+    metavar="I/N",
+    callback=_shard,
+    help="Ask the Ith of N shares, from 0/N on; the last process to end scores the run.",
+)
 @click.option("--retry-failed", is_flag=True, help="Ask again what failed before.")
-@click.option("--dry-run", is_flag=True, help="Show prompts and token counts; load no weights, ask nothing.")
+@click.option("--dry-run", is_flag=True, help="Show prompts and what may go wrong, with remedies; ask nothing.")
 @click.option("--unsafe-code", is_flag=True, help="Run code without a sandbox, too (with EVALKIT_UNSAFE_CODE=yes).")
 @click.option("--allow-failures", is_flag=True, help="Exit 0 even when responses failed.")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON and nothing else.")
@@ -99,6 +112,7 @@ def command(**given: Any) -> int:
 
 def _run(plugins: Plugins, wanted: Asked, given: dict[str, Any]) -> int:
     from evalkit.cli import progress, shown
+    from evalkit.errors import SharesMissing
     from evalkit.run import check, run
 
     watch = progress.watch(silent=given["as_json"])
@@ -106,20 +120,27 @@ def _run(plugins: Plugins, wanted: Asked, given: dict[str, Any]) -> int:
         watch.say(f"Backend: {wanted.model.backend_name} (write {wanted.model.label} to say so yourself).")
 
     def finished(choice: Choice, model: Model, wishes: Wishes) -> dict[str, Any]:
-        versions = plugins.versions(choice.benchmark.name, model.backend_name)
+        versions = plugins.versions(choice.benchmark.name, model.backend_name, model.bound.backend_name)
         return run(choice, model, wishes, open_dataset=plugins.open_dataset, versions=versions, watch=watch)
 
     for choice, wishes in wanted.runs if len(wanted.runs) > 1 else ():
         check(choice, wanted.model, wishes, open_dataset=plugins.open_dataset)
-    summaries, headlines = [], []
+    summaries, headlines, waiting = [], [], []
     for choice, wishes in wanted.runs:
-        summaries.append(finished(choice, wanted.model, wishes))
-        second = wanted.judgement(plugins, choice, wishes, summaries[-1]["run"])
-        if second is not None and wanted.judge is not None:
-            summaries.append(finished(second[0], wanted.judge, second[1]))
-        headlines.append(summaries[-1])
+        try:
+            summaries.append(finished(choice, wanted.model, wishes))
+            second = wanted.judgement(plugins, choice, wishes, summaries[-1]["run"])
+            if second is not None and wanted.judge is not None:
+                summaries.append(finished(second[0], wanted.judge, second[1]))
+            headlines.append(summaries[-1])
+        except SharesMissing as missing:
+            waiting.append(missing)
     click.get_current_context().meta[SUMMARIES] = summaries
-    shown.summaries(summaries, as_json=given["as_json"], suite=wanted.suite, headlines=headlines)
+    if summaries or given["as_json"]:
+        suite = None if waiting else wanted.suite
+        shown.summaries(summaries, as_json=given["as_json"], suite=suite, headlines=headlines)
+    if waiting:
+        raise SharesMissing("\n".join(map(str, waiting)))
     failed = sum(summary["failed"] for summary in summaries)
     if failed and not given["allow_failures"]:
         watch.say(f"{failed} responses failed: `evalkit show RUN --failed` tells why, --retry-failed asks them again.")
@@ -128,12 +149,22 @@ def _run(plugins: Plugins, wanted: Asked, given: dict[str, Any]) -> int:
 
 
 def _dry_run(plugins: Plugins, wanted: Asked, *, as_json: bool) -> int:
+    from evalkit import doctor
     from evalkit.cli import shown
+    from evalkit.errors import EvalkitError
     from evalkit.load import load
 
     previews = []
     for choice, wishes in wanted.runs:
-        loaded = load(choice, wanted.model, wishes, open_dataset=plugins.open_dataset)
-        previews.append(shown.preview(loaded))
+        try:
+            loaded = load(choice, wanted.model, wishes, open_dataset=plugins.open_dataset)
+            found = doctor.examine(loaded.share(wishes.shard), wishes, judge=wanted.judge)
+        except EvalkitError as error:
+            if len(wanted.runs) == 1:
+                raise
+            # What is wrong with one benchmark must not hide what is wrong with the next.
+            previews.append(shown.no_preview(choice, wanted.model, doctor.fault(error)))
+        else:
+            previews.append(shown.preview(found))
     shown.previews(previews, as_json=as_json)
-    return 0
+    return int(any(finding["level"] == "error" for preview in previews for finding in preview["findings"]))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,11 +14,13 @@ from evalkit import codec, report
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from evalkit.load import Loaded
+    from evalkit.doctor import Examination
+    from evalkit.load import Choice, Model
     from evalkit.suite import Suite
+    from evalkit.types import Finding
 
-#: Prompts that a dry run shows.
-PREVIEWED = 2
+#: Level of a finding -> the colour of its name, worst first.
+COLOURS = {"error": "red", "warning": "yellow", "note": "blue"}
 
 
 def console() -> Console:
@@ -65,31 +69,35 @@ def summaries(
         out.print(report.suite_row(suite, headlines))
 
 
-def preview(loaded: Loaded) -> dict[str, Any]:
-    """What a run would ask: the first prompts as the model sees them, and what they cost in tokens."""
-    tokenizer = loaded.context.tokenizer
-    prompts: list[dict[str, Any]] = []
-    tokens: list[int] = []
-    for _, example, request in loaded.requests():
-        if tokenizer is not None:
-            tokens.append(len(tokenizer.prompt_ids(request)))
-        if len(prompts) < PREVIEWED:
-            text = tokenizer.render(request) if tokenizer is not None else request.prompt + request.answer_prefix
-            prompts.append({"id": example.id, "prompt": text, "tokens": tokens[-1] if tokens else None})
+def preview(found: Examination) -> dict[str, Any]:
+    """What a run would ask, the first prompts as the model sees them, and what was found."""
+    loaded, totals = found.loaded, found.totals
+    counted = loaded.context.tokenizer is not None and totals.prompts > 0
     return {
         "benchmark": loaded.benchmark.name,
         "setting": loaded.benchmark.setting,
         "model": loaded.model.label,
         "requests": loaded.selection.n,
         "chat": loaded.context.chat,
-        "prompt_tokens": sum(tokens) if tokens else None,
-        "longest": max(tokens, default=None),
-        "prompts": prompts,
+        "prompt_tokens": totals.tokens if counted else None,
+        "longest": totals.longest if counted else None,
+        "prompts": [
+            {"id": one.example.id, "prompt": one.text, "tokens": None if one.ids is None else len(one.ids)}
+            for one in totals.first
+        ],
+        "findings": [asdict(one) for one in found.findings],
     }
 
 
+def no_preview(choice: Choice, model: Model, finding: Finding) -> dict[str, Any]:
+    """The same of a run that cannot begin."""
+    unknown = dict.fromkeys(("requests", "chat", "prompt_tokens", "longest"))
+    names = {"benchmark": choice.benchmark.name, "setting": choice.benchmark.setting, "model": model.label}
+    return {**names, **unknown, "prompts": [], "findings": [asdict(finding)]}
+
+
 def previews(found: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
-    """Print what ``preview`` gives."""
+    """Print what ``preview`` gives: the prompts, then each finding once."""
     if as_json:
         document(list(found))
         return
@@ -98,12 +106,40 @@ def previews(found: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
             tokens = "" if prompt["tokens"] is None else f" · {prompt['tokens']} tokens"
             click.secho(f"── {one['setting']} · example {prompt['id']}{tokens}", bold=True)
             click.echo(printable(prompt["prompt"]))
+        if one["requests"] is None:
+            click.secho(f"── {one['setting']}: cannot be asked", bold=True)
+            continue
         cost = "" if one["prompt_tokens"] is None else f", {one['prompt_tokens']:,} tokens of prompts"
         longest = "" if one["longest"] is None else f" (longest {one['longest']:,})"
         chat = "chat" if one["chat"] else "plain text"
         click.secho(
             f"── {one['setting']}: {one['requests']:,} requests to {one['model']}, {chat}{cost}{longest}", bold=True
         )
+    _findings(found)
+
+
+def _findings(found: Sequence[Mapping[str, Any]]) -> None:
+    """Print each finding once with its remedy, errors first, and with the settings that it is about if not all."""
+    about: dict[tuple[str, str, str], list[str]] = {}
+    for one in found:
+        for finding in one["findings"]:
+            about.setdefault((finding["level"], finding["text"], finding["remedy"]), []).append(one["setting"])
+    n = sum(one["requests"] or 0 for one in found)
+    examined = f"{n:,} prompt{'s' * (n != 1)} examined"
+    if not about:
+        click.secho(f"── {examined}: nothing found", bold=True)
+        return
+    everywhere = [one["setting"] for one in found if one["requests"] is not None]
+    counts = Counter(level for level, _, _ in about)
+    told = ", ".join(f"{counts[level]} {level}{'s' * (counts[level] > 1)}" for level in COLOURS if counts[level])
+    click.secho(f"── {examined}: {told}", bold=True)
+    for level, text, remedy in sorted(about, key=lambda one: [*COLOURS].index(one[0])):
+        settings = about[level, text, remedy]
+        named = settings == everywhere or text.startswith(f"{settings[0]} ")
+        where = "" if named else f"{', '.join(settings)}: "
+        click.echo(f"{click.style(level, fg=COLOURS[level], bold=True)}: {printable(where + text)}")
+        if remedy:
+            click.echo(f"  {printable(remedy)}")
 
 
 def printable(text: str) -> str:
