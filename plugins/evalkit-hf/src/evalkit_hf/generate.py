@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+import evalkit_tokenize
 from evalkit.types import GenerateRequest, Generation, Text, Usage
 from evalkit_hf.model import Model, Rollout
 
@@ -56,14 +56,11 @@ def generations(
     """Yield each request's position with its texts once all of them are written."""
     rows: list[Row] = []
     for index, request in window:
-        ids = tokenizer.prompt_ids(request)
-        problem = model.too_long(len(ids), answer=1)
-        if not ids:
-            problem = "The prompt is empty, without even a BOS token, so nothing can follow it."
-        if problem:
-            yield index, Generation(texts=(Text(error=problem),) * request.n)
+        prompt = evalkit_tokenize.prompt(request, tokenizer, model.limits)
+        if prompt.problem:
+            yield index, Generation(texts=(Text(error=prompt.problem),) * request.n)
             continue
-        room = request.max_tokens if model.context is None else min(request.max_tokens, model.context - len(ids))
+        ids, room = prompt.ids, prompt.room
         rows += [Row(index=index, request=request, sample=k, ids=ids, room=room) for k in range(request.n)]
     done: defaultdict[int, dict[int, tuple[Text, int]]] = defaultdict(dict)
     for row, answer in batches.run(rows, lambda batch: write(batch, model, tokenizer)):
@@ -81,12 +78,15 @@ def _together(row: Row, texts: Mapping[int, tuple[Text, int]]) -> Generation:
 
 def write(rows: Sequence[Row], model: Model, tokenizer: CheckpointTokenizer) -> list[tuple[Text, int]]:
     """The text of each row with the number of its tokens."""
-    drafts = [Draft(row=row, random=random.Random(_seed(row))) for row in rows]
+    drafts = [
+        Draft(row=row, random=random.Random(evalkit_tokenize.seed(row.ids, row.request.seed, row.sample)))
+        for row in rows
+    ]
     rollout = Rollout(model, [row.ids for row in rows])
     live = drafts
     while True:
         for draft, token in zip(live, choose(rollout.logits, live), strict=True):
-            _take(draft, token, model.eos, tokenizer)
+            _take(draft, token, model.limits.eos, tokenizer)
         kept = [position for position, draft in enumerate(live) if not draft.ended]
         if not kept:
             return [(_text(draft, tokenizer), len(draft.ids)) for draft in drafts]
@@ -132,16 +132,10 @@ def sample(logits: torch.Tensor, drafts: Sequence[Draft]) -> list[int]:
     return drawn
 
 
-def _seed(row: Row) -> int:
-    """A seed of the row's own: equal prompts with equal seeds repeat, different ones share no random numbers."""
-    text = f"{row.request.seed} {row.sample} {' '.join(map(str, row.ids))}"
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
-
-
 def _take(draft: Draft, token: int | None, eos: frozenset[int], tokenizer: CheckpointTokenizer) -> None:
     """Add a token to a draft, and see whether that ends it."""
     if token is None:
-        draft.error = "The model's logits are not numbers (NaN); another dtype may help."
+        draft.error = evalkit_tokenize.NOT_NUMBERS
         return
     if token in eos:
         draft.finish = "stop"
@@ -167,6 +161,5 @@ def _meets_stop(draft: Draft, tokenizer: CheckpointTokenizer) -> bool:
 def _text(draft: Draft, tokenizer: CheckpointTokenizer) -> Text:
     if draft.error:
         return Text(error=draft.error)
-    text = tokenizer.text_after(draft.row.ids, draft.ids)
-    found = [place for stop in draft.row.request.stop if (place := text.find(stop)) >= 0]
-    return Text(text=text[: min(found)], finish="stop") if found else Text(text=text, finish=draft.finish)
+    row = draft.row
+    return evalkit_tokenize.text(row.ids, draft.ids, stop=row.request.stop, finish=draft.finish, by=tokenizer)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Literal, TypeVar
 
@@ -12,6 +12,7 @@ from evalkit.errors import ModelError
 from evalkit.types import GenerateRequest, Generation, Likelihood, LikelihoodRequest
 
 if TYPE_CHECKING:
+    from evalkit.types import Finding
     from evalkit_hf.batches import Batches
     from evalkit_hf.model import Model
 
@@ -73,10 +74,30 @@ class HF(Backend):
 
     def fingerprint(self) -> Mapping[str, str]:
         """Hashes of config, tokenizer and weights (names, sizes, headers; for a hub id its commit), and the dtype."""
-        from evalkit_hf import checkpoint
-
         tokenizer = self.tokenizer().fingerprint()
-        return {**checkpoint.fingerprint(self._source, self._revision, self._dtype), "tokenizer": tokenizer}
+        return {**evalkit_tokenize.fingerprint(self._source, self._revision, self._dtype), "tokenizer": tokenizer}
+
+    def context(self) -> int | None:
+        """The positions that the checkpoint's config names; raises ModelError where it cannot be read."""
+        limits = evalkit_tokenize.read_limits(
+            self._source, revision=self._revision, trust_remote_code=self._trust_remote_code, own=None
+        )
+        return limits.context
+
+    def findings(self, *, tokens: int) -> Sequence[Finding]:
+        """What is wrong with template, weights and device, and whether memory is enough."""
+        from evalkit_hf import examine
+
+        wanted = examine.Wanted(
+            source=self._source,
+            device=self._device,
+            device_map=self._device_map,
+            batch_size=self._batch_size,
+            revision=self._revision,
+            trust_remote_code=self._trust_remote_code,
+        )
+        dtype = self.fingerprint()["dtype"]
+        return tuple(examine.findings(wanted, dtype=dtype, tokenizer=self.tokenizer(), tokens=tokens))
 
     def open(self) -> None:
         """Load the weights; raises ModelError where they or something about them is missing."""

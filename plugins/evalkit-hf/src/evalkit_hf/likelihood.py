@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,13 +9,14 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 
-from evalkit.types import Likelihood, LikelihoodRequest, Usage
+import evalkit_tokenize
+from evalkit.types import Likelihood, LikelihoodRequest
 
 if TYPE_CHECKING:
     from evalkit.backend import Indexed
     from evalkit_hf.batches import Batches
     from evalkit_hf.model import Model
-    from evalkit_tokenize import CheckpointTokenizer
+    from evalkit_tokenize import CheckpointTokenizer, Question
 
 #: Continuation -> the natural logarithm of its probability.
 Logprobs: TypeAlias = Mapping[tuple[int, ...], float]
@@ -37,29 +37,6 @@ class Row:
         return max(map(len, self.wanted))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """A request in ids."""
-
-    context: list[int]
-    #: In the request's order.
-    continuations: list[tuple[int, ...]]
-
-    def problem(self, model: Model) -> str:
-        """The sentence that says why it cannot be answered, or nothing."""
-        if not self.context:
-            return "Nothing stands before the continuations, not even a BOS token, so they have no likelihood."
-        # The last token of a continuation is predicted and never read.
-        return model.too_long(len(self.context), answer=max(map(len, self.continuations), default=0) - 1)
-
-    def rows(self, index: int) -> list[Row]:
-        """One row where every continuation is one token, else one for each different continuation."""
-        distinct = frozenset(ids for ids in self.continuations if ids)
-        if distinct and all(len(ids) == 1 for ids in distinct):
-            return [Row(index=index, ids=self.context, wanted=distinct)]
-        return [Row(index=index, ids=[*self.context, *ids[:-1]], wanted=frozenset({ids})) for ids in sorted(distinct)]
-
-
 def likelihoods(
     window: Sequence[Indexed[LikelihoodRequest]], model: Model, tokenizer: CheckpointTokenizer, batches: Batches
 ) -> Iterator[Indexed[Likelihood]]:
@@ -67,11 +44,10 @@ def likelihoods(
     questions: dict[int, Question] = {}
     rows: list[Row] = []
     for index, request in window:
-        context, continuations = tokenizer.continuation_ids(request)
-        question = Question(context=context, continuations=[tuple(ids) for ids in continuations])
-        if problem := question.problem(model):
-            yield index, Likelihood(error=problem)
-        elif own := question.rows(index):
+        question = evalkit_tokenize.question(request, tokenizer, model.limits)
+        if question.problem:
+            yield index, Likelihood(error=question.problem)
+        elif own := _rows(question, index):
             questions[index] = question
             rows += own
         else:  # only empty continuations, which are certain
@@ -82,6 +58,14 @@ def likelihoods(
         read[row.index].append(logprobs)
         if len(read[row.index]) == missing[row.index]:
             yield row.index, _answer(questions.pop(row.index), read.pop(row.index))
+
+
+def _rows(question: Question, index: int) -> list[Row]:
+    """One row where every continuation is one token, else one for each different continuation."""
+    context, distinct = question.context, frozenset(ids for ids in question.continuations if ids)
+    if distinct and all(len(ids) == 1 for ids in distinct):
+        return [Row(index=index, ids=context, wanted=distinct)]
+    return [Row(index=index, ids=[*context, *ids[:-1]], wanted=frozenset({ids})) for ids in sorted(distinct)]
 
 
 def score(rows: Sequence[Row], model: Model) -> list[Logprobs]:
@@ -101,16 +85,9 @@ def _read(row: Row, logits: torch.Tensor) -> Logprobs:
 
 
 def _answer(question: Question, read: Sequence[Logprobs | str]) -> Likelihood:
-    known: dict[tuple[int, ...], float] = {(): 0.0}
+    known: dict[tuple[int, ...], float] = {}
     for logprobs in read:
         if isinstance(logprobs, str):
             return Likelihood(error=logprobs)
         known.update(logprobs)
-    if any(map(math.isnan, known.values())):
-        return Likelihood(error="The model's logits are not numbers (NaN); another dtype may help.")
-    lengths = tuple(map(len, question.continuations))
-    return Likelihood(
-        logprobs=tuple(known[ids] for ids in question.continuations),
-        lengths=lengths,
-        usage=Usage(prompt_tokens=len(question.context), completion_tokens=sum(lengths)),
-    )
+    return question.answer(known)

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+
+if TYPE_CHECKING:
+    from evalkit_tokenize import Limits
 
 
 class Model:
     """A causal language model of transformers, with what the loops must know about it."""
 
-    def __init__(self, module: Any, *, eos: frozenset[int], context: int | None) -> None:
+    def __init__(self, module: Any, *, limits: Limits) -> None:
         self._module = module
         known = inspect.signature(module.forward).parameters
         # Models without position embeddings (ALiBi) take no positions; the mask tells them.
         self._takes_positions = "position_ids" in known
         self._takes_keep = "logits_to_keep" in known
         self.device: torch.device = module.device
-        #: The ids that end a text.
-        self.eos = eos
-        #: The longest prompt and answer together, in tokens; None where the model names no limit.
-        self.context = context
+        self.limits = limits
 
     def last_logits(
         self,
@@ -53,12 +53,6 @@ class Model:
         ids = [[0] * (longest - len(row)) + list(row) for row in rows]
         mask = [[0] * (longest - len(row)) + [1] * len(row) for row in rows]
         return torch.tensor(ids, device=self.device), torch.tensor(mask, device=self.device)
-
-    def too_long(self, prompt: int, *, answer: int = 0) -> str:
-        """The sentence that says that so many tokens do not fit, or nothing where they do."""
-        if self.context is None or prompt + answer <= self.context:
-            return ""
-        return f"The prompt has {prompt} tokens; the model takes {self.context}."
 
 
 class Rollout:

@@ -71,10 +71,14 @@ def cannot_load(what: str, source: str, error: Exception) -> ModelError:
 def _load(source: str, revision: str | None, trust_remote_code: bool) -> Any:
     try:
         from transformers import AutoTokenizer, LlamaTokenizer
+        from transformers.utils import logging
     except ImportError as error:
         raise ModelError(
             "Tokenizers are read with transformers, which is missing: pip install evalkit-tokenize."
         ) from error
+    # It would talk over the report.
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     folder = Path(source)
     # Without a vocabulary some tokenizer classes load all the same, with a handful of words.
     if folder.is_dir() and not any(any(folder.glob(pattern)) for pattern in VOCABULARIES):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from evalkit.errors import ModelError
@@ -27,6 +27,8 @@ class CheckpointTokenizer:
         self._source = source
         self._template = template
         self._digest = digest
+        #: The text that was encoded last, with its ids.
+        self._last: tuple[str, list[int]] = ("", [])
         self._leading = self._added_before_text()
 
     @property
@@ -97,23 +99,31 @@ class CheckpointTokenizer:
         prompt = self._as_chat(request.prompt) if request.chat else request.prompt
         return prompt + request.answer_prefix
 
+    def as_chat(self, turns: Sequence[Mapping[str, str]], *, opened: bool = True) -> str:
+        """Turns of ``role`` and ``content`` as the template renders them; ``opened``: with the model's turn begun."""
+        try:
+            rendered = self._tokenizer.apply_chat_template(
+                list(turns), chat_template=self._template, tokenize=False, add_generation_prompt=opened
+            )
+        except Exception as error:  # a template is a program of the checkpoint's author
+            raise ModelError(f"The chat template of {self._source} failed: {str(error).rstrip('.')}.") from error
+        return str(rendered)
+
     def _as_chat(self, prompt: str) -> str:
         if not self.has_chat_template:
             raise ModelError(
                 f"{self._source} has no chat template: use --chat off for plain prompts,"
                 " or --chat-template with tulu or the path of a Jinja file."
             )
-        try:
-            turns = [{"role": "user", "content": prompt}]
-            rendered = self._tokenizer.apply_chat_template(
-                turns, chat_template=self._template, tokenize=False, add_generation_prompt=True
-            )
-        except Exception as error:  # a template is a program of the checkpoint's author
-            raise ModelError(f"The chat template of {self._source} failed: {str(error).rstrip('.')}.") from error
-        return str(rendered)
+        return self.as_chat([{"role": "user", "content": prompt}])
 
     def _encode(self, text: str) -> list[int]:
-        return list(self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+        # A benchmark that fits its prompts into a limit counts the very text that is then asked.
+        known, ids = self._last
+        if text != known:
+            ids = list(self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+            self._last = text, ids
+        return list(ids)
 
     def _decode(self, ids: Sequence[int]) -> str:
         text = self._tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
