@@ -206,7 +206,7 @@ def test_a_backend_of_a_named_distribution_is_used(cli: Cli, install: Callable[.
 def test_a_bare_name_means_the_default_backend(
     cli: Cli, install: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str
 ) -> None:
-    monkeypatch.setattr("evalkit.cli.asked.DEFAULT_BACKEND", "writer")
+    monkeypatch.setattr("evalkit.models.DEFAULT_BACKEND", "writer")
     install("evalkit-writer", "evalkit.backends:writer", code=WRITER)
     (tmp_path / "folder").mkdir()
     ran = cli("run", "-m", asked, "-b", "arithmetic")
@@ -232,6 +232,7 @@ def test_a_dry_run_shows_prompts_tokens_and_requests_and_opens_no_model(
         "── arithmetic · example 1 · 7 tokens",
         "1 + 0 =",
         "── arithmetic: 3 requests to dummy, plain text, 21 tokens of prompts (longest 7)",
+        "── 3 prompts examined: nothing found",
     ]
     assert list(tmp_path.iterdir()) == []
 
@@ -249,6 +250,7 @@ def test_a_dry_run_renders_the_chat(cli: Cli) -> None:
             "prompt_tokens": 14,
             "longest": 14,
             "prompts": [{"id": "0", "prompt": "User: 0 + 0 =\nModel: ", "tokens": 14}],
+            "findings": [],
         }
     ]
 
@@ -260,6 +262,7 @@ def test_a_dry_run_without_a_tokenizer_counts_no_tokens(cli: Cli, install: Calla
         "── arithmetic · example 0",
         "0 + 0 =",
         "── arithmetic: 1 requests to writer, plain text",
+        "── 1 prompt examined: nothing found",
     ]
 
 

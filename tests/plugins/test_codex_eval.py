@@ -451,6 +451,21 @@ COMMAND = ("run", "-m", "dummy", "-b", "codex-eval:pass@1", "-B", "n=2", "--data
 # The whole way
 
 
+def test_a_dry_run_says_what_kept_programs_from_running(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unsafe: None
+) -> None:
+    pytest.importorskip("evalkit_dummy")
+
+    def found(*more: str) -> list[tuple[str, str]]:
+        (document,) = json.loads(invoke(*COMMAND, "--dry-run", "--out", tmp_path, *more).stdout)
+        return [(one["level"], one["text"].partition(":")[0]) for one in document["findings"]]
+
+    sample = ("warning", "The questions are made-up sample rows; their scores are no result.")
+    assert found() == [("error", "Programs would run without a sandbox"), sample]
+    monkeypatch.setenv("EVALKIT_UNSAFE_CODE", "yes")
+    assert found("--unsafe-code") == [sample, ("warning", "Of this run's numbers will be noted")]
+
+
 @pytest.mark.parametrize(
     ("flag", "variable", "goes"), [(False, "", 0), (True, "", 0), (False, "yes", 0), (True, "1", 0), (True, "yes", 1)]
 )

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from tests.plugins.openai_server import Call, Handler, Reply, Server, numbers, prompt_of, refused, said, written
 
-from evalkit import GenerateRequest, Generation, Likelihood, LikelihoodRequest
+from evalkit import Finding, GenerateRequest, Generation, Likelihood, LikelihoodRequest
 from evalkit.errors import EvalkitError, Interrupted, ModelError
 from evalkit.testing import check_backend
 from evalkit_openai import OpenAI
@@ -522,6 +522,33 @@ def test_without_a_key_openai_itself_is_not_asked(monkeypatch: pytest.MonkeyPatc
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     with pytest.raises(ModelError, match="There is no key: set NO_SUCH_KEY"):
         OpenAI("gpt-4o", key_env="NO_SUCH_KEY").open()
+
+
+def test_a_dry_run_misses_key_and_price_and_asks_no_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    no_key = Finding(
+        level="error", text="There is no key.", remedy="Set NO_SUCH_KEY, or name another with -M key_env=."
+    )
+    no_price = Finding(
+        level="note",
+        text="The price list has no price for 'unheard-of': what is spent is not counted.",
+        remedy="Give one with -M prices=FILE; -M budget=5usd then ends a run before it costs more.",
+    )
+    assert OpenAI("gpt-4o", key_env="NO_SUCH_KEY").findings(tokens=0) == [no_key]
+    assert OpenAI("unheard-of", key_env="NO_SUCH_KEY").findings(tokens=0) == [no_key, no_price]
+    monkeypatch.setenv("MY_KEY", SECRET)
+    assert OpenAI("gpt-4o", key_env="MY_KEY").findings(tokens=0) == []
+    unpayable = OpenAI("unheard-of", key_env="MY_KEY", budget="5usd")
+    assert [(one.level, one.text.partition(",")[0]) for one in unpayable.findings(tokens=0)] == [
+        ("error", "A budget needs a price")
+    ]
+    broken = OpenAI("gpt-4o", key_env="MY_KEY", prices=str(tmp_path / "none.toml"))
+    assert [one.level for one in broken.findings(tokens=0)] == ["error"]
+
+
+def test_a_server_of_ones_own_needs_neither(made: Make) -> None:
+    backend, server = made(numbers, model="unheard-of")
+    assert (backend.findings(tokens=0), server.calls) == ([], [])
 
 
 def test_a_server_that_repeats_the_key_is_not_quoted(made: Make, monkeypatch: pytest.MonkeyPatch) -> None:

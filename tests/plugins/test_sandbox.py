@@ -520,6 +520,18 @@ def test_levels_a_and_b_need_no_consent(level: str, root: bool, monkeypatch: pyt
         require(standing(level="C"), unsafe_code=False)
 
 
+def test_a_dry_run_says_what_the_best_sandbox_takes() -> None:
+    missing = {"namespaces": "not permitted"}
+    (found,) = levels.findings(standing(level="B", missing=missing))
+    assert (found.level, found.text) == (
+        "note",
+        "The sandbox here is of level B: programs run behind a filter of system calls, within limits, but see the "
+        "machine's own namespaces.",
+    )
+    assert found.remedy.startswith("For level A: allow unprivileged user namespaces (on Ubuntu with sysctl ")
+    assert list(levels.findings(standing(level="A"))) == list(levels.findings(standing(level="C"))) == []
+
+
 def standing(**fields: Any) -> Standing:
     about = {"level": "C", "layers": frozenset(LAYERS), "missing": {}, "canaries": {}, "holes": ("read a file",)}
     return Standing(**about | fields)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from evalkit.backend import Backend, Indexed, Tokenizer
 from evalkit.errors import ModelError
-from evalkit.types import GenerateRequest, Generation, Likelihood, LikelihoodRequest
+from evalkit.types import Finding, GenerateRequest, Generation, Likelihood, LikelihoodRequest
 from evalkit_openai import key, prices, settings
 from evalkit_openai.account import Account
 from evalkit_openai.pace import MOST, Pace
@@ -147,6 +147,32 @@ class OpenAI(Backend):
             marks["tokenizer"] = self._tokenizer.fingerprint()
         return marks
 
+    def findings(self, *, tokens: int) -> Sequence[Finding]:
+        """Whether key and price are there; the server is not asked."""
+        found = []
+        theirs = self._settings.base_url == OPENAI
+        if theirs and self._found_key() is None:
+            found.append(
+                Finding(
+                    level="error",
+                    text="There is no key.",
+                    remedy=f"Set {self._key_env}, or name another with -M key_env=.",
+                )
+            )
+        try:
+            price = self._price()
+        except ModelError as error:
+            return (*found, Finding(level="error", text=str(error)))
+        if theirs and price is None:
+            found.append(
+                Finding(
+                    level="note",
+                    text=f"The price list has no price for {self._settings.model!r}: what is spent is not counted.",
+                    remedy="Give one with -M prices=FILE; -M budget=5usd then ends a run before it costs more.",
+                )
+            )
+        return found
+
     def open(self) -> None:
         """Get ready to send; raises ModelError where the key or, with a budget, the price is missing."""
         self._opened()
@@ -202,13 +228,16 @@ class OpenAI(Backend):
         if self._engine is None or self._caller is None:
             from evalkit_openai.engine import Engine
 
-            self._key = self._key or key.from_keyring(self._key_env)
-            if self._key is None and self._settings.base_url == OPENAI:
+            if self._found_key() is None and self._settings.base_url == OPENAI:
                 raise ModelError(f"There is no key: set {self._key_env}, or name another variable with -M key_env=.")
             self._account.price = self._price()
             self._engine = Engine()
             self._caller = self._engine.result(self._made_caller())
         return self._engine, self._caller
+
+    def _found_key(self) -> key.Key | None:
+        self._key = self._key or key.from_keyring(self._key_env)
+        return self._key
 
     async def _made_caller(self) -> Caller:
         from evalkit_openai.caller import Caller

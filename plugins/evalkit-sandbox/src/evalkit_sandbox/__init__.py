@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from evalkit_sandbox.command import command
 from evalkit_sandbox.inside.layers import LAYERS, Limits
-from evalkit_sandbox.levels import Standing, prove, require
+from evalkit_sandbox.levels import Standing, findings, prove, require
 from evalkit_sandbox.program import REASONS, Check, Outcome, Program
 from evalkit_sandbox.sandbox import Sandbox
 
@@ -18,6 +18,7 @@ __all__ = [
     "Sandbox",
     "Standing",
     "command",
+    "findings",
     "prove",
     "require",
 ]

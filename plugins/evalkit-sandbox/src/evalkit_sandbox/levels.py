@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
 from evalkit.errors import EvalkitError
+from evalkit.types import Finding
 from evalkit_sandbox import canaries
 from evalkit_sandbox.canaries import Canary
 from evalkit_sandbox.inside import kernel, seccomp
@@ -118,6 +119,17 @@ def require(standing: Standing, *, unsafe_code: bool) -> None:
         raise EvalkitError(
             f"Programs would run without a sandbox: they can {holes}. To mend it: {cures}. To go on all the same, give "
             f"--unsafe-code and set {CONSENT}=yes, both."
+        )
+
+
+def findings(standing: Standing) -> Iterator[Finding]:
+    """What a dry run says of a sandbox that is good enough but not the best; of level C, ``require`` speaks."""
+    if standing.level == "B":
+        cures = "; or ".join(_CURES[layer] for layer in standing.missing)
+        yield Finding(
+            level="note",
+            text=f"The sandbox here is of level B: {LEVELS['B']}.",
+            remedy=f"For level A: {cures or 'see `evalkit sandbox check`'}.",
         )
 
 
