@@ -43,4 +43,4 @@ class Source:
 
 def stream(name: str, seed: int) -> Random:
     """A dataset's own random numbers: what another dataset draws, or whether it is there, changes nothing."""
-    return Random(f"{seed} {name}")  # noqa: S311  (sampling, no secret)
+    return Random(f"{seed} {name}")
