@@ -2,6 +2,7 @@
 
 TrainerError            anything a user can mend; the CLI prints it in one line and exits 1
 ├── UnknownName         a source, mixture, template or option that does not exist
+├── PluginError         a plugin that cannot be imported or breaks the contract
 ├── DataError           a row, a file or a folder that cannot be read
 ├── TokenizerError      a tokenizer that cannot be loaded or does not fit the template
 └── Interrupted         stopped before the end; repeating the command goes on (exit 75)
@@ -30,6 +31,10 @@ class UnknownName(TrainerError):
             parts.append(f"Did you mean {near[0]!r}?")
         parts.append(f"Known: {', '.join(names) or 'none'}.")
         super().__init__(" ".join(parts))
+
+
+class PluginError(TrainerError):
+    """A plugin that cannot be imported, clashes with another or breaks the contract."""
 
 
 class DataError(TrainerError):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from trainer.conversation import Conversation, Rejected
 
 if TYPE_CHECKING:
-    from trainer.rows import Files
+    from trainer.raw.rows import Files
 
 #: Reads a publisher's files in order and draws from one stream of random numbers.
 Convert: TypeAlias = "Callable[[Files, Random], Iterator[Conversation | Rejected]]"
