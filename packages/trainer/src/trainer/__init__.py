@@ -1,1 +1,1 @@
-"""trainer will tune language models on instructions; so far it only says so."""
+"""trainer tunes language models on instructions; so far it prepares, checks and counts what they will learn from."""

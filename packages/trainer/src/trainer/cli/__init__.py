@@ -1,25 +1,85 @@
-"""The command line: one file per command, as soon as there are commands."""
+"""The command line: one file per command, imported when its name is used or its help is shown."""
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
+from importlib import import_module
+from typing import Any, NoReturn
+
 import click
 
+from trainer.errors import TrainerError
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+#: In the order in which a user meets them.
+COMMANDS = ("data",)
+
+
+class Commands(click.Group):
+    """Loads a command's module, a file of the package that it is given, when the command is needed."""
+
+    def __init__(self, *args: Any, package: str = __name__, names: tuple[str, ...] = COMMANDS, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._package, self._names = package, names
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All commands, in the order in which a user meets them."""
+        return list(self._names)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of this name."""
+        if cmd_name not in self._names:
+            return None
+        command: click.Command = import_module(f"{self._package}.{cmd_name}").command
+        return command
+
+
+@click.command(
+    cls=Commands,
+    context_settings={
+        "token_normalize_func": lambda token: token.replace("_", "-"),
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+    },
+    epilog="Exit codes: 0 done · 1 error · 2 wrong usage · 75 interrupted, repeat the command to go on.",
+)
 @click.version_option(package_name="trainer")
-@click.pass_context
-def main(context: click.Context) -> None:
-    """Tune a language model on instructions.
+def trainer() -> None:
+    """Tune a language model on instructions: public data, one chat schema, exact masks.
 
-    Not built yet: no command reads data or trains. This is the plan, in the order of the data's way:
+    Training itself is not built yet; `trainer data` prepares, checks and counts what it will learn from.
+    """
 
-    \b
-      1. sources      twelve public instruction datasets, each read from its publisher's files
-      2. chat schema  one form of conversation for all of them
-      3. mixtures     weighted selections, with their statistics
-      4. training     full fine-tuning with DeepSpeed, stopped and resumed at will
-      5. checkpoint   a Hugging Face folder with its chat template, which evalkit opens
 
-    Progress is told in CHANGELOG.md.
-    """  # noqa: D301  (click wants the character that \b stands for)
-    click.echo(context.get_help())
+def main() -> NoReturn:
+    """Run the command line and exit with its code."""
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        sys.exit(trainer.main(prog_name="trainer", standalone_mode=False) or 0)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        sys.exit(_say("Stopped; repeat the command to go on.", 75))
+    except BrokenPipeError:  # the reader of our output, `head` perhaps, has what it wanted
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except TrainerError as error:
+        if os.environ.get("TRAINER_TRACEBACK"):
+            raise
+        sys.exit(_say(str(error), error.exit_code))
+    except Exception as error:  # a fault of ours or of a plugin: one line for the user, all of it on demand
+        if os.environ.get("TRAINER_TRACEBACK"):
+            raise
+        text = " ".join(str(error).split())
+        sys.exit(_say(f"{type(error).__name__}: {text} (TRAINER_TRACEBACK=1 shows where this comes from.)", 1))
+
+
+def _stop(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def _say(message: str, code: int) -> int:
+    click.echo(f"Error: {message}" if code != 75 else message, err=True)
+    return code

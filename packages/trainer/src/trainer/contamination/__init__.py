@@ -1,0 +1,1 @@
+"""Evaluation items that stand in training data: found, told and left out."""

@@ -1,0 +1,151 @@
+"""A whole mix searched for evaluation items, and written again without the conversations that hold any."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from multiprocessing import parent_process
+from pathlib import Path
+from typing import TypeAlias
+
+from trainer.contamination.containment import Found, Index
+from trainer.conversation import parse
+from trainer.errors import DataError
+
+#: Conversations that are searched at once.
+_CHUNK = 500
+#: Number and bytes of each line.
+_Lines: TypeAlias = list[tuple[int, bytes]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """A conversation that holds evaluation items."""
+
+    line: int
+    dataset: str
+    id: str
+    #: What it holds, most of an item first; at least one.
+    found: tuple[Found, ...]
+
+
+@dataclass(slots=True, kw_only=True)
+class Overlap:
+    """What a mix has in common with the benchmarks."""
+
+    #: Conversations of each dataset.
+    conversations: Counter[str] = field(default_factory=Counter)
+    #: Those that hold evaluation items, in the mix's order.
+    held: list[Held] = field(default_factory=list)
+
+    def add(self, other: Overlap) -> None:
+        """Count what was found in the lines that follow."""
+        self.conversations += other.conversations
+        self.held += other.held
+
+
+def scan(path: Path, index: Index, *, processes: int = 1, told: Callable[[int], object] = lambda _: None) -> Overlap:
+    """Search every conversation of a messages file once; memory holds the index and what was found.
+
+    ``told`` is called with the bytes of each part of the file that is done. Raises DataError with file and line
+    where a line is no conversation.
+    """
+    overlap = Overlap()
+    if processes == 1:
+        _start(path.stem, path.name, index)
+        for lines in _chunks(path):
+            overlap.add(_search(lines))
+            told(sum(len(line) for _, line in lines))
+        return overlap
+    with ProcessPoolExecutor(processes, initializer=_work, initargs=(path.stem, path.name, index)) as pool:
+        waiting: deque[tuple[Future[Overlap], int]] = deque()
+        for lines in _chunks(path):
+            waiting.append((pool.submit(_search, lines), sum(len(line) for _, line in lines)))
+            # No more is read than the processes are busy with.
+            _collect(waiting, 2 * processes, overlap, told)
+        _collect(waiting, 0, overlap, told)
+    return overlap
+
+
+def drop(path: Path, lines: Iterable[int], out: Path) -> int:
+    """Write a messages file without these lines, as it is otherwise, whole or not at all; gives how many stay."""
+    if out.resolve() == path.resolve():
+        raise DataError(f"{out} is the file that is searched: give --drop another name.")
+    left = set(lines)
+    part = out.with_name(f"{out.name}.part")
+    kept = 0
+    try:
+        with path.open("rb") as source, part.open("wb") as target:
+            for number, line in enumerate(source, start=1):
+                if number not in left and line.strip():
+                    target.write(line)
+                    kept += 1
+            target.flush()
+            os.fsync(target.fileno())
+        part.replace(out)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise DataError(f"{out} cannot be written: {error.strerror}.") from None
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    return kept
+
+
+def _collect(
+    waiting: deque[tuple[Future[Overlap], int]], most: int, overlap: Overlap, told: Callable[[int], object]
+) -> None:
+    while len(waiting) > most:
+        future, size = waiting.popleft()
+        overlap.add(future.result())
+        told(size)
+
+
+def _chunks(path: Path) -> Iterator[_Lines]:
+    try:
+        with path.open("rb") as file:
+            lines = ((number, line) for number, line in enumerate(file, start=1) if line.strip())
+            while chunk := list(islice(lines, _CHUNK)):
+                yield chunk
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from None
+
+
+#: What a process searches with: sent once, when it starts.
+_WITH: dict[str, tuple[str, str, Index]] = {}
+
+
+def _start(dataset: str, name: str, index: Index) -> None:
+    _WITH["search"] = dataset, name, index
+
+
+def _work(dataset: str, name: str, index: Index) -> None:
+    """Begin a worker process: the command answers Ctrl-C for all of them, and none outlives it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_follow, daemon=True).start()
+    _start(dataset, name, index)
+
+
+def _follow() -> None:
+    parent = parent_process()
+    if parent:
+        parent.join()
+        os._exit(1)
+
+
+def _search(lines: _Lines) -> Overlap:
+    dataset, name, index = _WITH["search"]
+    conversations = [parse(line, where=f"{name}:{number}", dataset=dataset, number=number) for number, line in lines]
+    held = [
+        Held(line=number, dataset=one.dataset, id=one.id, found=tuple(found))
+        for (number, _), one, found in zip(lines, conversations, index.search(conversations), strict=True)
+        if found
+    ]
+    return Overlap(conversations=Counter(one.dataset for one in conversations), held=held)

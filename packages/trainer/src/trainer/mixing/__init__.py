@@ -1,0 +1,1 @@
+"""Mixtures: which conversations of which datasets a model is to learn from."""

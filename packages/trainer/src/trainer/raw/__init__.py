@@ -1,0 +1,1 @@
+"""The publishers' files: fetched, found, read row by row, and made into conversations."""
