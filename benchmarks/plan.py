@@ -3,10 +3,11 @@
     python benchmarks/plan.py [steps]
 
 Lengths come from `trainer.planning.length_model`: a model made from Table 1 of the paper, not data. Efficiency is
-tokens to token slots paid, where every micro-step waits for the slowest rank (ZeRO-3). All but packing and grouping by length
-keep the recipe's 128 examples to a step. The first STEPS steps of an epoch are counted (default 400). transformers is
-called as installed: `BatchRebalanceSampler._assign`, which its `__iter__` calls once a step, with 128 / ranks / size
-groups for each rank, and `get_length_grouped_indices`; verl's balance is written here from its description.
+tokens to token slots paid, where every micro-step waits for the slowest rank (ZeRO-3). All but packing and grouping by
+length keep the recipe's 128 examples to a step. The first STEPS steps of an epoch are counted (default 400).
+transformers is called as installed: `BatchRebalanceSampler._assign`, which its `__iter__` calls once a step, with
+128 / ranks / size groups for each rank, and `get_length_grouped_indices`; verl's balance is written here from its
+description.
 """
 
 from __future__ import annotations

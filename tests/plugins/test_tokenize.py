@@ -218,6 +218,20 @@ def test_llama_tokens_from_a_lone_tokenizer_model(sentencepiece: Path) -> None:
         assert tokenizer.prompt_ids(ask(text)) == [1, *tokenizer.prompt_ids(ask(text, bos=False))]
 
 
+def test_a_lone_tokenizer_models_merges_follow_its_scores(sentencepiece: Path, tmp_path: Path) -> None:
+    """LLaMA's runs of blanks stand first in its file and come last in its merges; transformers 5 goes by the place."""
+    from transformers.convert_slow_tokenizer import import_protobuf
+
+    model = import_protobuf().ModelProto.FromString((sentencepiece / "tokenizer.model").read_bytes())
+    # Its low number stays, so that "ris" is "r", "is" by numbers and "ri", "s" by scores.
+    next(piece for piece in model.pieces if piece.piece == "is").score = -1000
+    (tmp_path / "tokenizer.model").write_bytes(model.SerializeToString())
+    original = pytest.importorskip("sentencepiece").SentencePieceProcessor(str(tmp_path / "tokenizer.model"))
+    text = "the ris"
+    assert original.encode(text) != loaded(sentencepiece).prompt_ids(ask(text, bos=False))
+    assert original.encode(text) == loaded(tmp_path).prompt_ids(ask(text, bos=False))
+
+
 def test_the_blank_before_a_sentencepiece_answer_survives(sentencepiece: Path) -> None:
     tokenizer = loaded(sentencepiece)
     context, [answer] = tokenizer.continuation_ids(compare("the answer is", " A"))

@@ -89,7 +89,7 @@ def _load(source: str, revision: str | None, trust_remote_code: bool) -> Any:
     try:
         if _is_plain_llama(folder):
             adds_bos = _settings(folder).get("add_bos_token", True)
-            return LlamaTokenizer.from_pretrained(source, add_bos_token=adds_bos)
+            return _merging_by_score(LlamaTokenizer.from_pretrained(source, add_bos_token=adds_bos), folder)
         return AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=trust_remote_code)
     except Exception as error:  # transformers raises whatever its parsers raise
         raise cannot_load("tokenizer", source, error) from error
@@ -103,6 +103,28 @@ def _is_plain_llama(folder: Path) -> bool:
     if not (folder / "tokenizer.model").exists() or (folder / "tokenizer.json").exists():
         return False
     return str(_settings(folder).get("tokenizer_class", "llama")).lower().startswith("llama")
+
+
+def _merging_by_score(tokenizer: Any, folder: Path) -> Any:
+    """The tokenizer with its merges in the order that sentencepiece goes by: the scores of what they make.
+
+    transformers 5 orders them by the numbers of the pieces. LLaMA's runs of blanks have low numbers and the worst
+    scores, so indented code would fall into other tokens than those that the model was trained on.
+    """
+    from sentencepiece import SentencePieceProcessor
+    from tokenizers import models
+
+    read = SentencePieceProcessor(str(folder / "tokenizer.model"))
+    ids = {read.id_to_piece(number): number for number in range(read.get_piece_size())}
+    merges = sorted(
+        (-read.get_score(ids[piece]), ids[left], ids[right], left, right)
+        for piece in ids
+        for left, right in ((piece[:cut], piece[cut:]) for cut in range(1, len(piece)))
+        if left in ids and right in ids
+    )
+    pairs = [(left, right) for *_, left, right in merges]
+    tokenizer.backend_tokenizer.model = models.BPE(ids, pairs, byte_fallback=True, fuse_unk=True)
+    return tokenizer
 
 
 def _settings(folder: Path) -> dict[str, Any]:
