@@ -152,7 +152,7 @@ class Ray(Backend):
             f"ray: {self._crew.size} replicas gave {tally.answered:,} answers; {tally.restarts} restarted, "
             f"{tally.again:,} requests asked again of another, {tally.copies:,} copies for idle ones"
         )
-        return "; ".join([own, *self._crew.accounts()]).rstrip(".") + "."
+        return "; ".join(one.rstrip(".") for one in (own, *self._crew.accounts())) + "."
 
     def remarks(self) -> Sequence[str]:
         """What the replicas' backends remarked."""
