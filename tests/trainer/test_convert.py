@@ -9,6 +9,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -126,6 +128,21 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path) -> None:
         f"{tmp_path}/to cannot be written (No space left on device); make room, or choose another folder with --to."
     )
     assert list((tmp_path / "to").iterdir()) == []
+
+
+def test_a_source_may_be_another_one_with_other_arguments(tmp_path: Path) -> None:
+    def convert(files: Files, random: Random, *, text: str) -> Iterator[Conversation | Rejected]:
+        yield one("a", text)
+
+    class Object:
+        def __call__(self, files: Files, random: Random) -> Iterator[Conversation | Rejected]:
+            yield one("a")
+
+    made = [replace(source(), convert=partial(convert, text=text)) for text in ("x", "x", "y")]
+    first, again, other = (converted(given, tmp_path) for given in made)
+    assert first == again
+    assert first.code != other.code
+    assert converted(replace(source(), convert=Object()), tmp_path).conversations == 1
 
 
 def test_the_code_that_made_a_file_is_in_its_report(tmp_path: Path) -> None:
