@@ -196,6 +196,14 @@ def test_the_command_says_what_it_found_and_exits_with_it(cli: Cli, folders: dic
     assert code == 1
 
 
+def test_nothing_is_proved_of_an_empty_file(cli: Cli, folders: dict[str, Path], tmp_path: Path) -> None:
+    file = tmp_path / "talk.jsonl"
+    file.write_text("\n")
+    code, out, err = cli("data", "check", file, "--tokenizer", folders["llama"])
+    assert (code, out) == (1, "")
+    assert err == f"Error: {file} holds no conversation, so there is nothing to prove.\n"
+
+
 def test_an_unknown_template_is_told_in_one_line(cli: Cli, folders: dict[str, Path], tmp_path: Path) -> None:
     file = write(tmp_path / "talk.jsonl", TURNS)
     code, _, err = cli("data", "check", file, "--tokenizer", folders["llama"], "--template", "tulu2")

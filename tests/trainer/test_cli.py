@@ -30,6 +30,20 @@ print({"numpy", "tokenizers", "transformers", "torch", "datasets"} & set(sys.mod
     assert (ran.returncode, ran.stderr) == (0, "set()\n")
 
 
+def test_nobody_is_told_of_a_torch_that_no_command_needs(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text("{}")
+    code = f"""
+import sys
+sys.modules["torch"] = None
+sys.argv = ["trainer", "data", "check", {__file__!r}, "--tokenizer", {str(tmp_path)!r}]
+from trainer.cli import main
+main()
+"""
+    ran = python(code)
+    assert (ran.returncode, ran.stderr.count("\n")) == (1, 1), ran.stderr
+    assert ran.stderr.startswith(f"Error: The tokenizer in {tmp_path} cannot be loaded"), ran.stderr
+
+
 def test_the_module_runs_as_a_program() -> None:
     ran = subprocess.run([sys.executable, "-m", "trainer"], capture_output=True, text=True, check=False)
     assert "Usage: trainer [OPTIONS] COMMAND [ARGS]..." in ran.stdout + ran.stderr

@@ -9,6 +9,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -128,6 +130,21 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path) -> None:
     assert list((tmp_path / "to").iterdir()) == []
 
 
+def test_a_source_may_be_another_one_with_other_arguments(tmp_path: Path) -> None:
+    def convert(files: Files, random: Random, *, text: str) -> Iterator[Conversation | Rejected]:
+        yield one("a", text)
+
+    class Object:
+        def __call__(self, files: Files, random: Random) -> Iterator[Conversation | Rejected]:
+            yield one("a")
+
+    made = [replace(source(), convert=partial(convert, text=text)) for text in ("x", "x", "y")]
+    first, again, other = (converted(given, tmp_path) for given in made)
+    assert first == again
+    assert first.code != other.code
+    assert converted(replace(source(), convert=Object()), tmp_path).conversations == 1
+
+
 def test_the_code_that_made_a_file_is_in_its_report(tmp_path: Path) -> None:
     codes = {converted(registry.find(name), dolly(tmp_path / name, GOOD).parent).code for name in ("dolly",)}
     assert codes != {converted(source(one("a")), tmp_path).code}
@@ -189,6 +206,23 @@ def test_strict_makes_rejected_rows_an_error(cli: Cli, tmp_path: Path) -> None:
     assert Path("to/dolly.jsonl").exists()
 
 
+def test_a_dataset_without_a_conversation_is_an_error(cli: Cli, tmp_path: Path) -> None:
+    raw = dolly(tmp_path, *[{}] * 101)
+    code, out, err = cli("data", "convert", "dolly", "--raw", raw, "--to", "to")
+    assert (code, err) == (1, "Error: dolly has no conversation: to/dolly.jsonl is empty.\n")
+    assert "dolly: 101 rejected, 100 % of what was read" in out
+
+
+@pytest.mark.parametrize(("good", "bad", "share"), [(1, 0, ""), (9, 1, "10 %"), (91, 9, "9 %"), (999, 1, "0.1 %")])
+def test_the_share_of_rejected_rows_is_a_plain_number(
+    cli: Cli, tmp_path: Path, good: int, bad: int, share: str
+) -> None:
+    raw = dolly(tmp_path, *[GOOD] * good, *[{}] * bad)
+    _, out, _ = cli("data", "convert", "dolly", "--raw", raw, "--to", "to")
+    told = [line for line in out.splitlines() if "of what was read" in line]
+    assert told == ([f"dolly: {bad:,} rejected, {share} of what was read"] if bad else [])
+
+
 def test_a_source_without_its_files_is_told_and_the_others_are_converted(cli: Cli, tmp_path: Path) -> None:
     raw = dolly(tmp_path, GOOD)
     code, out, err = cli("data", "convert", "alpaca", "dolly", "--raw", raw, "--to", "to")
@@ -242,7 +276,8 @@ def test_own_files_are_converted_by_a_mapping(cli: Cli) -> None:
         (["--mapping", "alpaca", "a.jsonl", "--name", "x/y"], "--name is one word for one FILE"),
         (["--mapping", "alpaca", "a.jsonl", "c/a.jsonl"], "Two of the FILEs would be datasets of one name"),
         (["--mapping", "alpaca", "a.jsonl", "--field", "output"], "--field output should read FIELD=NAME"),
-        (["dolly"], "Missing option '--raw'."),
+        (["dolly"], "Missing option '--raw'.\n"),
+        (["a.jsonl"], "Missing option '--raw'. If a.jsonl is a file of your own, say with --mapping what form it has."),
         (["dolly", "--name", "x"], "--name and --field go with --mapping."),
     ],
 )

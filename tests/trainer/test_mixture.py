@@ -332,6 +332,9 @@ def test_all_missing_parts_are_named_with_the_commands_that_make_them(tmp_path: 
 def test_a_misspelt_dataset_names_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(UnknownName, match=r"No source or converted dataset is named 'doly'\. Did you mean 'dolly'\?"):
         mix(parts(tmp_path, "doly"), tmp_path / "mix.jsonl", converted=tmp_path)
+    write(tmp_path, "dolly", 1)
+    with pytest.raises(UnknownName, match=r"cot, dolly, flan_v2"):  # once, though it is a source and is there
+        mix(parts(tmp_path, "doly"), tmp_path / "mix.jsonl", converted=tmp_path)
     with pytest.raises(DataError, match=r"^There is no ours\.jsonl\.$"):
         mix(parts(tmp_path, "ours.jsonl"), tmp_path / "mix.jsonl", converted=tmp_path)
 
@@ -367,7 +370,12 @@ def test_a_file_of_another_layout_is_read_by_its_mapping(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("to", "message"), [("mix.txt", "should end in .jsonl"), ("a.jsonl", "is a part of the mixture")]
+    ("to", "message"),
+    [
+        ("mix.txt", "should end in .jsonl"),
+        ("a.jsonl", "is a part of the mixture"),
+        ("a.jsonl/mix.jsonl", r"a\.jsonl/mix\.jsonl cannot be written \(.*/a\.jsonl is a file\)"),
+    ],
 )
 def test_a_mix_is_not_written_just_anywhere(tmp_path: Path, to: str, message: str) -> None:
     write(tmp_path, "a", 1)
@@ -473,6 +481,9 @@ def test_a_dataset_that_was_only_tried_is_told(tmp_path: Path) -> None:
     [
         ((), "Name a mixture (human, human+gpt), a file, or parts (--part)."),
         (("--part", "dolly"), "Say with --from where the converted datasets are: dolly."),
+        (("dolly",), "dolly is no mixture; a dataset or file is a part: --part dolly."),
+        (("dolly:10",), "dolly:10 is no mixture; a dataset or file is a part: --part dolly:10."),
+        (("mix.jsonl",), "mix.jsonl is no mixture; a dataset or file is a part: --part mix.jsonl."),
         (("human",), "Say with --from where the converted datasets are: flan_v2, cot, dolly, oasst1."),
     ],
 )

@@ -281,6 +281,31 @@ def test_the_mix_itself_is_never_written(mix: Path) -> None:
     assert mix.read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    ("out", "why"), [("data/gsm8k/test.jsonl/x/out.jsonl", "Not a directory"), ("mix.jsonl/out.jsonl", "is a file")]
+)
+def test_a_place_that_cannot_be_written_is_told_before_the_search(
+    mix: Path, out: str, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.contamination.overlap.scan", None)
+    ran = run(mix, "--benchmarks", mix.parent / "data", "--drop", mix.parent / out)
+    assert isinstance(ran.exception, DataError)
+    assert str(ran.exception).startswith(f"{mix.parent / out} cannot be written: ")
+    assert str(ran.exception).endswith(f"{why}.")
+
+
+def test_the_folder_of_what_is_left_is_made(mix: Path) -> None:
+    ran = run(mix, "--benchmarks", mix.parent / "data", "--drop", mix.parent / "new" / "out.jsonl", "--processes", "1")
+    assert (ran.exit_code, (mix.parent / "new" / "out.jsonl").exists()) == (0, True)
+
+
+def test_an_empty_mix_is_an_error(mix: Path) -> None:
+    mix.write_text("\n")
+    ran = run(mix, "--benchmarks", mix.parent / "data", "--processes", "1", "--drop", mix.parent / "out.jsonl")
+    assert str(ran.exception) == f"{mix} holds no conversation to search."
+    assert not (mix.parent / "out.jsonl").exists()
+
+
 def test_a_broken_line_is_named_and_nothing_is_written(mix: Path) -> None:
     mix.write_text(mix.read_text() + "{\n")
     ran = run(mix, "--benchmarks", mix.parent / "data", "--drop", mix.parent / "out.jsonl", "--processes", "2")

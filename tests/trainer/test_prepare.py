@@ -244,10 +244,22 @@ def test_a_file_of_something_else_is_given_up_soon(renderer: Renderer, file: Pat
         preparing.made(file, renderer, tmp_path / "out")
 
 
-@pytest.mark.parametrize("text", ["", "\n\n", '{"messages": [{"role": "user", "content": "Hello?"}]}'])
-def test_a_file_with_nothing_to_learn_is_refused(renderer: Renderer, file: Path, tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "no conversations"),
+        ("\n\n", "no conversations"),
+        (
+            '{"messages": [{"role": "user", "content": "Hello?"}]}',
+            "of 1 conversations none leaves anything that is learnt",
+        ),
+    ],
+)
+def test_a_file_with_nothing_to_learn_is_refused(
+    renderer: Renderer, file: Path, tmp_path: Path, text: str, why: str
+) -> None:
     file.write_text(text)
-    with pytest.raises(DataError, match=r"^There is nothing to learn in mix\.jsonl"):
+    with pytest.raises(DataError, match=rf"^There is nothing to learn in mix\.jsonl: {why}\.$"):
         preparing.made(file, renderer, tmp_path / "out")
 
 
@@ -305,7 +317,7 @@ def test_the_command_shows_what_it_made_and_finds_it_again(renderer: Renderer, f
     lines = [line.split() for line in out.splitlines()]
     total = sum(made.counts.values(), start=Count())
     assert (code, err) == (0, "")
-    assert lines[0] == ["dataset", "examples", "tokens", "supervised", "dropped", "truncated", "split"]
+    assert lines[0] == ["dataset", "examples", "tokens", "learnt", "dropped", "truncated", "split"]
     assert lines[3][:4] == ["all", *(f"{value:,}" for value in (total.examples, total.tokens, total.supervised))]
     assert cli(*asked) == (0, out, "out holds this already: nothing to do.\n")
 

@@ -52,7 +52,8 @@ def test_an_example_is_found_by_its_id_or_else_by_its_line(
 
 @pytest.mark.parametrize("which", ["three", "1", "9"])
 def test_an_example_that_is_not_there_is_named(file: Path, renderer: Renderer, which: str) -> None:
-    with pytest.raises(DataError, match=f"talk.jsonl has no conversation with the id '{which}' and no such line"):
+    told = f"^talk.jsonl has no conversation with the id '{which}', nor on such a line; it has 5 lines.$"
+    with pytest.raises(DataError, match=told):
         show(file, which, renderer)
 
 

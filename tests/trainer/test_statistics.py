@@ -139,10 +139,20 @@ def test_nothing_has_means_of_zero() -> None:
 def test_a_broken_line_is_told_with_its_number(tmp_path: Path) -> None:
     file = write(tmp_path / "d.jsonl", [(USER, "one")])
     file.write_text(file.read_text() + "\n{}\n")
-    with pytest.raises(DataError, match=r"^d\.jsonl:3: a conversation is an object with a list 'messages'\."):
+    told = r"^d\.jsonl:3: a conversation is an object with a list 'messages'\. `trainer data convert --mapping` reads"
+    with pytest.raises(DataError, match=told):
+        count([file], words)
+    file.write_text('{"messages": []}\n{"messages\n')
+    with pytest.raises(DataError, match=r"^d\.jsonl:2: this line is not JSON \(Unterminated .*, column 2\)\.$"):
         count([file], words)
     with pytest.raises(DataError, match=r"no\.jsonl cannot be read: No such file"):
         count([tmp_path / "no.jsonl"], words)
+
+
+def test_files_without_a_conversation_are_an_error(tmp_path: Path) -> None:
+    (tmp_path / "d.jsonl").write_text("\n")
+    with pytest.raises(DataError, match=r"/d\.jsonl: no conversation to count\.$"):
+        run(tmp_path / "d.jsonl", "--json")
 
 
 # --- against recounts

@@ -52,7 +52,7 @@ class Rejected:
 
 
 def read(path: Path) -> Iterator[Conversation]:
-    """The conversations of a messages file, in order; raises DataError with file and line at the first bad one."""
+    """The conversations of a file, in order; raises DataError with file and line at the first bad one."""
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
@@ -65,13 +65,17 @@ def read(path: Path) -> Iterator[Conversation]:
 def parse(line: bytes | str, *, where: str, dataset: str, number: int) -> Conversation:
     """The conversation that a line of JSON holds; ``dataset`` and ``number`` stand in for fields it may lack."""
     try:
-        row = json.loads(line)
+        row = json.loads(line.strip())
     except UnicodeDecodeError as error:
         raise DataError(f"{where}: this line is not UTF-8 (byte {error.start}); convert the file first.") from None
     except ValueError as error:
-        raise DataError(f"{where}: this line is not JSON ({error}).") from None
+        why = f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else error
+        raise DataError(f"{where}: this line is not JSON ({why}).") from None
     if not isinstance(row, dict) or not isinstance(row.get("messages"), list):
-        raise DataError(f"{where}: a conversation is an object with a list 'messages'.")
+        raise DataError(
+            f"{where}: a conversation is an object with a list 'messages'. "
+            "`trainer data convert --mapping` reads other forms."
+        )
     return Conversation(
         dataset=str(row.get("dataset") or dataset),
         id=str(row.get("id") or f"{dataset}_{number}"),

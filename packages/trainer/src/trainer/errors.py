@@ -24,7 +24,7 @@ class UnknownName(TrainerError):
     """A name that nothing bears; the message says what exists and which is nearest."""
 
     def __init__(self, what: str, name: str, known: Iterable[str]) -> None:
-        names = sorted(known)
+        names = sorted(set(known))
         near = difflib.get_close_matches(name, names, n=1)
         parts = [f"No {what} is named {name!r}."]
         if near:

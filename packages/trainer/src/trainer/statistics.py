@@ -1,4 +1,4 @@
-"""Counts messages files as the paper's Table 1 does, and what training would make of them."""
+"""Counts files of conversations as the paper's Table 1 does, and what training would make of them."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class Statistics:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counted:
-    """The statistics of messages files."""
+    """The statistics of files of conversations."""
 
     #: By dataset, in the order in which they first occur.
     datasets: dict[str, Statistics]

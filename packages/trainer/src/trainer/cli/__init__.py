@@ -55,6 +55,8 @@ def trainer() -> None:
 def main() -> NoReturn:
     """Run the command line and exit with its code."""
     signal.signal(signal.SIGTERM, _stop)
+    # Without torch transformers would say with each command that models are not available; no command here needs one.
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     try:
         sys.exit(trainer.main(prog_name="trainer", standalone_mode=False) or 0)
     except click.ClickException as error:

@@ -51,7 +51,7 @@ class Overlap:
 
 
 def scan(path: Path, index: Index, *, processes: int = 1, told: Callable[[int], object] = lambda _: None) -> Overlap:
-    """Search every conversation of a messages file once; memory holds the index and what was found.
+    """Search every conversation of a file once; memory holds the index and what was found.
 
     ``told`` is called with the bytes of each part of the file that is done. Raises DataError with file and line
     where a line is no conversation.
@@ -73,10 +73,20 @@ def scan(path: Path, index: Index, *, processes: int = 1, told: Callable[[int], 
     return overlap
 
 
-def drop(path: Path, lines: Iterable[int], out: Path) -> int:
-    """Write a messages file without these lines, as it is otherwise, whole or not at all; gives how many stay."""
+def require_place(path: Path, out: Path) -> None:
+    """Raise DataError where ``drop`` could not write, which is better known before a long search; makes the folder."""
     if out.resolve() == path.resolve():
         raise DataError(f"{out} is the file that is searched: give --drop another name.")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        why = f"{out.parent} is a file" if out.parent.is_file() else error.strerror
+        raise DataError(f"{out} cannot be written: {why}.") from None
+
+
+def drop(path: Path, lines: Iterable[int], out: Path) -> int:
+    """Write a file without these lines, as it is otherwise, whole or not at all; gives how many stay."""
+    require_place(path, out)
     left = set(lines)
     part = out.with_name(f"{out.name}.part")
     kept = 0

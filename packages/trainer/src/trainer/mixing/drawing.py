@@ -252,4 +252,5 @@ def _whole(path: Path, *, outdated: Path | None = None) -> Iterator[BufferedWrit
                 draft.unlink(missing_ok=True)
                 raise
     except OSError as error:
-        raise TrainerError(f"{path} cannot be written ({error.strerror}); make room or choose another --to.") from None
+        why = f"{path.parent} is a file" if path.parent.is_file() else error.strerror
+        raise TrainerError(f"{path} cannot be written ({why}); make room or choose another --to.") from None

@@ -1,1 +1,1 @@
-"""Messages files tokenized once, ahead of training, into a folder that is mapped into memory."""
+"""Files of conversations tokenized once, ahead of training, into a folder that is mapped into memory."""

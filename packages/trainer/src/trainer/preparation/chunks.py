@@ -1,4 +1,4 @@
-"""Messages files cut into chunks of whole lines, and what a worker makes of one."""
+"""Files of conversations cut into chunks of whole lines, and what a worker makes of one."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """A messages file as it was when it was scanned."""
+    """A file of conversations as it was when it was scanned."""
 
     path: Path
     size: int

@@ -1,4 +1,4 @@
-"""Preparation: messages files become a prepared folder, on all cores and only once."""
+"""Preparation: files of conversations become a prepared folder, on all cores and only once."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Task:
 
 
 def prepare(task: Task, *, watch: Watch, workers: int | None = None, keep_every: float = KEEP_EVERY) -> Prepared:
-    """Tokenize the conversations of messages files into a folder, or open what is there already.
+    """Tokenize files of conversations into a folder, or open what is there already.
 
     The folder's bytes depend on the task alone, not on ``workers`` (default: the cores there are). What was done
     before an interruption is not done again. Raises DataError for rows that cannot be used and where there is nothing
@@ -163,9 +163,8 @@ def _fill(draft: Draft, task: Task, sources: Sequence[Source], watch: Watch, wor
     _refuse_bad(draft.progress.rejected, draft.progress.told, task)
     if not sum(count.examples for count in draft.progress.counts.values()):
         dropped = sum(count.dropped for count in draft.progress.counts.values())
-        raise DataError(
-            f"There is nothing to learn in {_names(task)}: of {dropped} conversations an assistant says nothing."
-        )
+        why = f"of {dropped:,} conversations none leaves anything that is learnt" if dropped else "no conversations"
+        raise DataError(f"There is nothing to learn in {_names(task)}: {why}.")
 
 
 def _tell_bad(part: Part, before: Progress, watch: Watch) -> None:

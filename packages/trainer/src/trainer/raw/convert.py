@@ -9,9 +9,11 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import trainer
 from trainer.conversation import Conversation, Rejected
@@ -188,11 +190,15 @@ def _report(source: Source, files: Files, counted: _Counted, seed: int, limit: i
 
 
 def _code(source: Source) -> str:
-    """A hash over the text of the modules that make a source's conversations."""
+    """A hash over the text of the modules that make a source's conversations, and what their function is given."""
     package = Path(trainer.__file__).parent
-    own = inspect.getsourcefile(source.convert)
-    modules = [package / name for name in _CODE] + ([Path(own)] if own else [])
+    function: Any = source.convert
     digest = hashlib.sha256()
+    while isinstance(function, partial):
+        digest.update(repr((function.args, sorted(function.keywords.items()))).encode())
+        function = function.func
+    own = inspect.getsourcefile(function if inspect.isroutine(function) else type(function))
+    modules = [package / name for name in _CODE] + ([Path(own)] if own else [])
     for module in modules:
         digest.update(module.read_bytes())
     return digest.hexdigest()

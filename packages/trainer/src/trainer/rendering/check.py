@@ -1,4 +1,4 @@
-"""Proves of a messages file that exactly what the assistant says is learnt, by reading the tokens back."""
+"""Proves of a file of conversations that exactly what the assistant says is learnt, by reading the tokens back."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def check(
     max_length: int | None = None,
     progress: Callable[[int], object] = lambda _: None,
 ) -> Findings:
-    """Check every line of a messages file; ``progress`` is told how many bytes were read.
+    """Check every line of a file of conversations; ``progress`` is told how many bytes were read.
 
     ``renderer`` must not cut; what is longer than ``max_length`` is counted. Encoding and decoding use all cores,
     unless TOKENIZERS_PARALLELISM is ``false``. Raises DataError where the file cannot be read.

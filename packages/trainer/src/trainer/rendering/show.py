@@ -69,7 +69,7 @@ class Shown:
 
 
 def show(path: Path, which: str, renderer: Renderer, *, max_length: int | None = None) -> Shown:
-    """The example of a messages file with this id, or at this line if it is a number that no id is.
+    """The example of a file of conversations with this id, or at this line if it is a number that no id is.
 
     Raises DataError where there is none. ``renderer`` must not cut; what is behind ``max_length`` is marked.
     """
@@ -113,7 +113,7 @@ def pieces(rendered: Rendered, tokenizer: Tokenizer, max_length: int | None = No
 
 
 def _found(path: Path, which: str) -> tuple[int, str, Conversation]:
-    numbered = None
+    numbered, number = None, 0
     spelt = (which.encode(), json.dumps(which)[1:-1].encode())
     try:
         with path.open("rb") as file:
@@ -130,7 +130,9 @@ def _found(path: Path, which: str) -> tuple[int, str, Conversation]:
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from None
     if numbered is None:
-        raise DataError(f"{path.name} has no conversation with the id {which!r} and no such line.")
+        raise DataError(
+            f"{path.name} has no conversation with the id {which!r}, nor on such a line; it has {number:,} lines."
+        )
     return numbered
 
 

@@ -115,8 +115,9 @@ def load(name: str, tokenizer: Tokenizer) -> Template:
     try:
         source = Path(name).read_text(encoding="utf-8")
     except (OSError, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or error
         raise TrainerError(
-            f"No chat template can be read from {name!r} ({error}): give {', '.join(NAMES)} or a Jinja file."
+            f"No chat template can be read from {name!r} ({why}): give {', '.join(NAMES)} or a Jinja file."
         ) from None
     return JinjaTemplate(name=name, source=source, tokenizer=tokenizer)
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from trainer.errors import DataError
+
 if TYPE_CHECKING:
     from trainer.rendering.check import Findings
 
@@ -17,11 +19,22 @@ SHOWN = 20
 
 @click.command("check")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--tokenizer", required=True, help="A folder with a tokenizer, or the id of a model on the hub.")
+@click.option("--tokenizer", metavar="ID", required=True, help="A checkpoint's folder or hub id.")
 @click.option(
-    "--template", default="tulu", show_default=True, help="tulu, tulu1, own (the tokenizer's) or a Jinja file."
+    "--template",
+    metavar="NAME",
+    default="tulu",
+    show_default=True,
+    help="tulu, tulu1, own (the tokenizer's) or a Jinja file.",
 )
-@click.option("--max-length", default=2048, show_default=True, help="Tokens beyond which examples will be cut.")
+@click.option(
+    "--max-length",
+    metavar="N",
+    default=2048,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Tokens beyond which examples will be cut.",
+)
 def command(file: Path, tokenizer: str, template: str, max_length: int) -> None:
     """Prove that of every conversation in FILE exactly what the assistant says is learnt, with its EOS.
 
@@ -41,9 +54,11 @@ def command(file: Path, tokenizer: str, template: str, max_length: int) -> None:
         TextColumn("{task.percentage:.0f} %"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
         task = progress.add_task(f"checking {file.name}", total=file.stat().st_size)
         found = check(file, renderer, max_length=max_length, progress=lambda size: progress.advance(task, size))
+    if not found.conversations and not found.failures:
+        raise DataError(f"{file} holds no conversation, so there is nothing to prove.")
     click.echo("\n".join(_report(file, found, max_length)))
     sys.exit(1 if found.failures else 0)
 

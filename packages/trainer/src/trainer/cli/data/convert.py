@@ -68,8 +68,12 @@ def command(
     """  # noqa: D301  (click reads the mark of a text that is not to be wrapped)
     if mapping:
         jobs = _mapped(names, mapping, name, fields)
-    elif raw is None or name or fields:
-        raise click.UsageError("--name and --field go with --mapping." if name or fields else "Missing option '--raw'.")
+    elif name or fields:
+        raise click.UsageError("--name and --field go with --mapping.")
+    elif raw is None:
+        own = next((given for given in names if Path(given).suffix or Path(given).is_file()), "")
+        hint = f" If {own} is a file of your own, say with --mapping what form it has." if own else ""
+        raise click.UsageError(f"Missing option '--raw'.{hint}")
     else:
         jobs = _published(names, raw)
     from trainer.raw import convert
@@ -87,6 +91,11 @@ def command(
             failures.append(error)
     if reports:
         _show(reports, folder, limit)
+    failures += [
+        TrainerError(f"{report.dataset} has no conversation: {folder / report.dataset}.jsonl is empty.")
+        for report in reports
+        if not report.conversations
+    ]
     for failure in failures:
         click.echo(f"Error: {failure}", err=True)
     return 1 if failures or (strict and any(report.rejected for report in reports)) else 0
@@ -187,4 +196,5 @@ def _notes(report: Report, folder: Path) -> Iterator[str]:
 
 
 def _share(report: Report) -> str:
-    return f"{100 * report.rejected / max(1, report.rejected + report.conversations):.2g} %"
+    share = 100 * report.rejected / max(1, report.rejected + report.conversations)
+    return f"{share:.0f} %" if share >= 10 else f"{share:.2g} %"

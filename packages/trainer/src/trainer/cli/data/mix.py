@@ -49,7 +49,7 @@ def command(
     trainer data mix human+gpt --from converted --to mix.jsonl
     trainer data mix human --from converted --part ours.jsonl --part cot:0.5 --to mix.jsonl
     """  # noqa: D301  (click reads the mark of a text that is not to be wrapped)
-    from trainer.mixing import drawing as mixing
+    from trainer.mixing import drawing
 
     mixture = _mixture(name, parts, folder)
     mixture = replace(
@@ -58,9 +58,9 @@ def command(
         total=mixture.total if total is None else total,
     )
     with _progress(mixture) as tell:
-        mixed = mixing.mix(mixture, to, converted=folder or Path(), tell=tell)
+        mixed = drawing.mix(mixture, to, converted=folder or Path(), tell=tell)
     if as_json:
-        click.echo(mixing.record_path(to).read_text(encoding="utf-8"), nl=False)
+        click.echo(drawing.record_path(to).read_text(encoding="utf-8"), nl=False)
     else:
         _show(mixed, to)
 
@@ -76,6 +76,7 @@ def _mixture(name: str | None, texts: Sequence[str], folder: Path | None) -> Mix
             raise click.UsageError("Name a mixture (human, human+gpt), a file, or parts (--part).")
         made = mixture.Mixture(name="parts", parts=tuple(parts))
     else:
+        _require_mixture(name, place)
         base = mixture.from_toml(Path(name), place) if name.endswith(".toml") else mixture.named(name, place)
         made = base.with_parts(parts)
     if folder is None:
@@ -83,6 +84,17 @@ def _mixture(name: str | None, texts: Sequence[str], folder: Path | None) -> Mix
         if sources:
             raise click.UsageError(f"Say with --from where the converted datasets are: {', '.join(sources)}.")
     return made
+
+
+def _require_mixture(name: str, folder: Path) -> None:
+    """A dataset or a file where a mixture should stand was most likely meant as a part."""
+    from trainer.mixing import mixture
+    from trainer.sources.registry import TWELVE
+
+    if name in mixture.NAMED or name in mixture.ALIASES or name.endswith(".toml"):
+        return
+    if set(":/.") & set(name) or name in TWELVE or (folder / f"{name}.jsonl").is_file():
+        raise click.UsageError(f"{name} is no mixture; a dataset or file is a part: --part {name}.")
 
 
 @contextmanager

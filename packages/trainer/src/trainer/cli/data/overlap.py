@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from trainer.errors import DataError
+
 if TYPE_CHECKING:
     from trainer.contamination.containment import Found, Index
     from trainer.contamination.overlap import Held, Overlap
@@ -34,7 +36,12 @@ _WHY = {
 )
 @click.option("--drop", "out", type=click.Path(dir_okay=False, path_type=Path), help="Write the mix without them here.")
 @click.option(
-    "--words", default=8, show_default=True, type=click.IntRange(8, 50), help="Words of a gram; 13 is usual, too."
+    "--words",
+    metavar="N",
+    default=8,
+    show_default=True,
+    type=click.IntRange(8, 50),
+    help="Words of a run, in long items; 8 to 50, and 13 is usual, too.",
 )
 @click.option(
     "--examples", default=2, show_default=True, type=click.IntRange(0), help="Shown for each dataset and benchmark."
@@ -48,11 +55,15 @@ def command(mix: Path, folder: Path, out: Path | None, **given: Any) -> None:
     """
     from trainer.contamination.containment_index import build
     from trainer.contamination.items import items
-    from trainer.contamination.overlap import drop, scan
+    from trainer.contamination.overlap import drop, require_place, scan
 
+    if out:
+        require_place(mix, out)
     index = build(items(folder), given["words"])
     with _progress(mix) as told:
         overlap = scan(mix, index, processes=given["processes"], told=told)
+    if not overlap.conversations:
+        raise DataError(f"{mix} holds no conversation to search.")
     kept = drop(mix, (one.line for one in overlap.held), out) if out else None
     if given["as_json"]:
         click.echo(json.dumps(_report(overlap, index, kept), ensure_ascii=False))

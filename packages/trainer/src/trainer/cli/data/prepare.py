@@ -15,12 +15,21 @@ if TYPE_CHECKING:
 @click.argument(
     "files", metavar="FILE...", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path)
 )
-@click.option("--tokenizer", required=True, help="A folder with a tokenizer, or the id of a model on the hub.")
+@click.option("--tokenizer", metavar="ID", required=True, help="A checkpoint's folder or hub id.")
 @click.option(
-    "--template", default="tulu", show_default=True, help="tulu, tulu1, own (the tokenizer's) or a Jinja file."
+    "--template",
+    metavar="NAME",
+    default="tulu",
+    show_default=True,
+    help="tulu, tulu1, own (the tokenizer's) or a Jinja file.",
 )
 @click.option(
-    "--max-length", type=click.IntRange(min=1), default=2048, show_default=True, help="Longer examples are cut here."
+    "--max-length",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=2048,
+    show_default=True,
+    help="Tokens behind which an example is cut.",
 )
 @click.option(
     "--to",
@@ -71,6 +80,7 @@ def table(made: Prepared) -> list[str]:
         share = f"{count.supervised / count.tokens:.1%}" if count.tokens else ""
         numbers = [f"{getattr(count, column):,}" if column else share for column in rows[0][1:]]
         rows.append([name, *numbers])
+    rows[0][3] = "learnt"
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [f"{row[0]:{widths[0]}}" + "".join(map("  {:>{}}".format, row[1:], widths[1:])) for row in rows]
     size = sum(told["bytes"] for told in made.manifest["files"].values())

@@ -31,11 +31,22 @@ STYLES = {
 @click.command("show")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("which", metavar="ID|N")
-@click.option("--tokenizer", required=True, help="A folder with a tokenizer, or the id of a model on the hub.")
+@click.option("--tokenizer", metavar="ID", required=True, help="A checkpoint's folder or hub id.")
 @click.option(
-    "--template", default="tulu", show_default=True, help="tulu, tulu1, own (the tokenizer's) or a Jinja file."
+    "--template",
+    metavar="NAME",
+    default="tulu",
+    show_default=True,
+    help="tulu, tulu1, own (the tokenizer's) or a Jinja file.",
 )
-@click.option("--max-length", default=2048, show_default=True, help="Tokens behind which an example is cut.")
+@click.option(
+    "--max-length",
+    metavar="N",
+    default=2048,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Tokens behind which an example is cut.",
+)
 @click.option("--tokens", is_flag=True, help="List every token with its id, reason and label.")
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write one self-contained page instead.")
 def command(

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from trainer.errors import DataError
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -48,6 +50,8 @@ def command(
     measure = statistics.tokens(renderer) if renderer else statistics.words
     with _progress(files) as tell:
         counted = statistics.count(files, measure, renderer, tell=tell)
+    if not counted.datasets:
+        raise DataError(f"{', '.join(map(str, files))}: no conversation to count.")
     setting = {"tokenizer": tokenizer, "template": template, "max_length": max_length, "batch": batch}
     if as_json:
         click.echo(json.dumps(_document(counted, setting), indent=2, ensure_ascii=False))
