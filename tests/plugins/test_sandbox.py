@@ -663,6 +663,6 @@ def test_below_level_b_the_command_names_holes_and_cures_and_fails(
 
 def test_the_library_offers_what_its_users_need() -> None:
     values = {"LAYERS", "Limits", "REASONS", "Check", "Program", "Outcome"}
-    offered = values | {"Sandbox", "Standing", "prove", "require", "command"}
+    offered = values | {"Sandbox", "Standing", "findings", "prove", "require", "command"}
     assert set(evalkit_sandbox.__all__) == offered
     assert all(hasattr(evalkit_sandbox, name) for name in offered)

@@ -82,7 +82,7 @@ def test_ids_are_made_unique_and_counted(tmp_path: Path) -> None:
 
 
 def test_only_the_first_reasons_are_told_and_all_are_counted(tmp_path: Path) -> None:
-    report = converted(source(*(Rejected(where=f"f:{line}", reason="no") for line in range(50))), tmp_path)
+    report = converted(source(one("a"), *(Rejected(where=f"f:{line}", reason="no") for line in range(50))), tmp_path)
     assert (report.rejected, len(report.first_rejected)) == (50, convert.TOLD)
 
 
@@ -169,7 +169,7 @@ def test_a_report_says_whether_a_raw_file_is_the_published_one(
         lock = {"format": 1, "files": {f"dolly/{RAW}": {"sha256": digests[noted]}}}
         (raw / "fetched.json").write_text(json.dumps(lock))
     published = (Published(path=f"dolly/{RAW}", url="", sha256=digests[sha256]),)
-    made = source(name="dolly", published=published)
+    made = source(one("a"), name="dolly", published=published)
 
     def reading(files: Files, random: Random) -> Iterator[Conversation | Rejected]:
         list(files.jsonl(RAW))
@@ -206,11 +206,16 @@ def test_strict_makes_rejected_rows_an_error(cli: Cli, tmp_path: Path) -> None:
     assert Path("to/dolly.jsonl").exists()
 
 
-def test_a_dataset_without_a_conversation_is_an_error(cli: Cli, tmp_path: Path) -> None:
-    raw = dolly(tmp_path, *[{}] * 101)
-    code, out, err = cli("data", "convert", "dolly", "--raw", raw, "--to", "to")
-    assert (code, err) == (1, "Error: dolly has no conversation: to/dolly.jsonl is empty.\n")
-    assert "dolly: 101 rejected, 100 % of what was read" in out
+def test_a_dataset_without_a_conversation_is_an_error_that_replaces_nothing(cli: Cli, tmp_path: Path) -> None:
+    assert cli("data", "convert", "dolly", "--raw", dolly(tmp_path, GOOD), "--to", "to")[0] == 0
+    before = {path.name: path.read_bytes() for path in Path("to").iterdir()}
+    raw = dolly(tmp_path / "other", *[{}] * 101)
+    code, _, err = cli("data", "convert", "dolly", "--raw", raw, "--to", "to")
+    assert code == 1
+    assert err.startswith(
+        "Error: dolly has no conversation, so to/dolly.jsonl is not written. 101 rows are rejected, the first: "
+    )
+    assert {path.name: path.read_bytes() for path in Path("to").iterdir()} == before
 
 
 @pytest.mark.parametrize(("good", "bad", "share"), [(1, 0, ""), (9, 1, "10 %"), (91, 9, "9 %"), (999, 1, "0.1 %")])

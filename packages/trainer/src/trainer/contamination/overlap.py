@@ -8,6 +8,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from itertools import islice
 from multiprocessing import parent_process
@@ -16,7 +17,7 @@ from typing import TypeAlias
 
 from trainer.contamination.containment import Found, Index
 from trainer.conversation import parse
-from trainer.errors import DataError
+from trainer.errors import DataError, TrainerError
 
 #: Conversations that are searched at once.
 _CHUNK = 500
@@ -63,13 +64,18 @@ def scan(path: Path, index: Index, *, processes: int = 1, told: Callable[[int], 
             overlap.add(_search(lines))
             told(sum(len(line) for _, line in lines))
         return overlap
-    with ProcessPoolExecutor(processes, initializer=_work, initargs=(path.stem, path.name, index)) as pool:
-        waiting: deque[tuple[Future[Overlap], int]] = deque()
-        for lines in _chunks(path):
-            waiting.append((pool.submit(_search, lines), sum(len(line) for _, line in lines)))
-            # No more is read than the processes are busy with.
-            _collect(waiting, 2 * processes, overlap, told)
-        _collect(waiting, 0, overlap, told)
+    try:
+        with ProcessPoolExecutor(processes, initializer=_work, initargs=(path.stem, path.name, index)) as pool:
+            waiting: deque[tuple[Future[Overlap], int]] = deque()
+            for lines in _chunks(path):
+                waiting.append((pool.submit(_search, lines), sum(len(line) for _, line in lines)))
+                # No more is read than the processes are busy with.
+                _collect(waiting, 2 * processes, overlap, told)
+            _collect(waiting, 0, overlap, told)
+    except BrokenProcessPool:
+        raise TrainerError(
+            "A worker process was killed, perhaps for want of memory: repeat the command with fewer --processes."
+        ) from None
     return overlap
 
 

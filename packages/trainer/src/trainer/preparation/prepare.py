@@ -210,6 +210,10 @@ def _parts(chunks: Sequence[Chunk], renderer: Renderer, workers: int) -> Generat
         while open_:
             yield open_.popleft().result()
     except BrokenProcessPool:
+        # The pool asks the others to end by a signal that they never hear, and would wait for ever for one that waits
+        # for the lock on the queue, which a worker that is killed while it reads takes with it.
+        for worker in multiprocessing.active_children():
+            worker.kill()
         raise TrainerError(
             "A worker process was killed, perhaps for want of memory: repeat the command, which goes on where it "
             "stopped, with fewer --workers."

@@ -72,8 +72,8 @@ def convert(
     """Write ``<name>.jsonl`` and ``<name>.report.json`` into a folder; ``tell`` hears the count now and then.
 
     Each file comes into its place whole or not at all, the report last and the old one removed first: a report is
-    always that of the file beside it. Raises DataError where a file is missing or cannot be written, and PluginError
-    for a fault in a source's code.
+    always that of the file beside it. Raises DataError where a file is missing or cannot be written or nothing is to be
+    written, and PluginError for a fault in a source's code.
     """
     target, report = folder / f"{source.name}.jsonl", folder / f"{source.name}.report.json"
     _require_other(target, files.path)
@@ -92,6 +92,10 @@ def convert(
             for name in files.digests:
                 _require_other(target, files.path / name)
             made = _report(source, files, counted, seed, limit)
+            if not made.conversations:
+                raise DataError(
+                    f"{source.name} has no conversation, so {target} is not written. {_why(counted)}".rstrip()
+                )
             report.unlink(missing_ok=True)
             draft.replace(target)
         finally:
@@ -100,6 +104,10 @@ def convert(
         beside.write_text(json.dumps({"format": 1, **asdict(made)}, indent=2, ensure_ascii=False) + "\n", "utf-8")
         beside.replace(report)
     return made
+
+
+def _why(counted: _Counted) -> str:
+    return f"{counted.rejected:,} rows are rejected, the first: {counted.first[0]}" if counted.first else ""
 
 
 def _require_other(target: Path, read: Path) -> None:

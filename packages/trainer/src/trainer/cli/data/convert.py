@@ -91,11 +91,6 @@ def command(
             failures.append(error)
     if reports:
         _show(reports, folder, limit)
-    failures += [
-        TrainerError(f"{report.dataset} has no conversation: {folder / report.dataset}.jsonl is empty.")
-        for report in reports
-        if not report.conversations
-    ]
     for failure in failures:
         click.echo(f"Error: {failure}", err=True)
     return 1 if failures or (strict and any(report.rejected for report in reports)) else 0
