@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -94,6 +96,27 @@ def scan(path: Path) -> Source:
 
 def tokenize(chunk: Chunk, renderer: Renderer) -> Part:
     """Parse and render the lines of a chunk; a row that cannot be used is told and not raised."""
+    with _no_collection():
+        return _tokenize(chunk, renderer)
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Leave cyclic garbage uncollected for a while.
+
+    A chunk makes a hundred thousand small objects and no cycle, and each time that Python looks for one, it walks all
+    that transformers has loaded: a tenth of the work.
+    """
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
+
+
+def _tokenize(chunk: Chunk, renderer: Renderer) -> Part:
     conversations, rejected = [], []
     for where, row, number in _lines(chunk):
         try:
