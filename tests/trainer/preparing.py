@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import random
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -103,8 +104,13 @@ def start(command: list[str]) -> subprocess.Popen[str]:
 
 
 def finished(running: subprocess.Popen[str]) -> tuple[int, str]:
-    """The exit code of a process and what it said."""
-    _, told = running.communicate(timeout=60)
+    """The exit code of a process and what it said; one that hangs is killed with all that it started."""
+    try:
+        _, told = running.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        os.killpg(running.pid, signal.SIGKILL)
+        running.communicate()
+        raise
     return running.returncode, told
 
 

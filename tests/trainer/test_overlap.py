@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import multiprocessing
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,7 @@ from trainer.contamination.folding import fold, fold_apart
 from trainer.contamination.items import Item, items
 from trainer.contamination.overlap import scan
 from trainer.conversation import Conversation, Message, read
-from trainer.errors import DataError
+from trainer.errors import DataError, TrainerError
 
 GSM = "Janet’s ducks lay 16 eggs per day."
 FILLER = "The weather was mild, and nobody in the village had anything better to do than watch the boats come in."
@@ -272,6 +273,17 @@ def test_json_has_every_find(mix: Path) -> None:
 def test_one_process_finds_what_two_find(mix: Path) -> None:
     index = build(items(mix.parent / "data"))
     assert scan(mix, index, processes=1) == scan(mix, index, processes=2)
+
+
+def test_a_killed_process_is_told(mix: Path) -> None:
+    mix.write_text(mix.read_text() * 2000)
+
+    def kill(size: int) -> None:
+        for child in multiprocessing.active_children():
+            child.kill()
+
+    with pytest.raises(TrainerError, match=r"^A worker process was killed, .* with fewer --processes\.$"):
+        scan(mix, build(items(mix.parent / "data")), processes=2, told=kill)
 
 
 def test_the_mix_itself_is_never_written(mix: Path) -> None:

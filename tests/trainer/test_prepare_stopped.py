@@ -102,6 +102,19 @@ def test_a_killed_worker_is_told_and_costs_nothing_that_was_done(
     assert preparing.finished(preparing.start(command))[0] == 0
 
 
+def test_a_killed_worker_is_told_though_another_hears_nothing(renderer: Renderer, long: Path, tmp_path: Path) -> None:
+    """A worker that waits for what the dead one held ends by no signal that it could hear; one that stands is alike."""
+    running = preparing.start(preparing.process(renderer, long, tmp_path / "out", workers=2))
+    while not kept(tmp_path / "out"):
+        time.sleep(0.001)
+    children = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
+    os.kill(int(children[-2]), signal.SIGSTOP)
+    os.kill(int(children[-1]), signal.SIGKILL)
+    code, told = preparing.finished(running)
+    assert (code, told.startswith("A worker process was killed")) == (1, True)
+    assert gone(running.pid)
+
+
 def test_two_that_prepare_the_same_take_turns(renderer: Renderer, long: Path, tmp_path: Path) -> None:
     command = preparing.process(renderer, long, tmp_path / "twice", workers=1)
     both = [preparing.start(command), preparing.start(command)]

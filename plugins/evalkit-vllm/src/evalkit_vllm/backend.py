@@ -75,16 +75,13 @@ class VLLM(Backend):
             if max_num_seqs not in (None, batch_size):
                 raise ModelError("batch_size and max_num_seqs are the same thing: give one of them.")
             max_num_seqs = batch_size
-        sizes = {
-            "tensor_parallel_size": tensor_parallel_size,
-            "pipeline_parallel_size": pipeline_parallel_size,
-            "data_parallel_size": data_parallel_size,
-            "max_num_seqs": max_num_seqs,
-            "max_model_len": max_model_len,
-        }
-        for name, value in sizes.items():
-            if value is not None and value < 1:
-                raise ModelError(f"{name}={value} cannot work: give 1 or more.")
+        settings.require_positive(
+            tensor_parallel_size=tensor_parallel_size,
+            pipeline_parallel_size=pipeline_parallel_size,
+            data_parallel_size=data_parallel_size,
+            max_num_seqs=max_num_seqs,
+            max_model_len=max_model_len,
+        )
         self._source = model
         self._python = python
         self._dtype = dtype

@@ -87,6 +87,13 @@ def _is_kept(name: str, source: str) -> bool:
     return not SECRET.search(name.upper())
 
 
+def require_positive(**sizes: int | None) -> None:
+    """Raise ModelError for a size that is given and below 1."""
+    for name, value in sizes.items():
+        if value is not None and value < 1:
+            raise ModelError(f"{name}={value} cannot work: give 1 or more.")
+
+
 def read_arguments(text: str) -> dict[str, Any]:
     """The JSON object of ``engine_args``; raises ModelError where it is none."""
     try:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from trainer.cli import options
 from trainer.errors import DataError
 
 if TYPE_CHECKING:
@@ -19,22 +20,9 @@ SHOWN = 20
 
 @click.command("check")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--tokenizer", metavar="ID", required=True, help="A checkpoint's folder or hub id.")
-@click.option(
-    "--template",
-    metavar="NAME",
-    default="tulu",
-    show_default=True,
-    help="tulu, tulu1, own (the tokenizer's) or a Jinja file.",
-)
-@click.option(
-    "--max-length",
-    metavar="N",
-    default=2048,
-    show_default=True,
-    type=click.IntRange(min=1),
-    help="Tokens beyond which examples will be cut.",
-)
+@options.tokenizer
+@options.template
+@options.max_length
 def command(file: Path, tokenizer: str, template: str, max_length: int) -> None:
     """Prove that of every conversation in FILE exactly what the assistant says is learnt, with its EOS.
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from trainer.cli import options
+
 if TYPE_CHECKING:
     from trainer.preparation.prepared import Prepared
 
@@ -15,22 +17,9 @@ if TYPE_CHECKING:
 @click.argument(
     "files", metavar="FILE...", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path)
 )
-@click.option("--tokenizer", metavar="ID", required=True, help="A checkpoint's folder or hub id.")
-@click.option(
-    "--template",
-    metavar="NAME",
-    default="tulu",
-    show_default=True,
-    help="tulu, tulu1, own (the tokenizer's) or a Jinja file.",
-)
-@click.option(
-    "--max-length",
-    metavar="N",
-    type=click.IntRange(min=1),
-    default=2048,
-    show_default=True,
-    help="Tokens behind which an example is cut.",
-)
+@options.tokenizer
+@options.template
+@options.max_length
 @click.option(
     "--to",
     "folder",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from trainer.cli import options
 from trainer.errors import TrainerError
 
 if TYPE_CHECKING:
@@ -31,22 +32,9 @@ STYLES = {
 @click.command("show")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("which", metavar="ID|N")
-@click.option("--tokenizer", metavar="ID", required=True, help="A checkpoint's folder or hub id.")
-@click.option(
-    "--template",
-    metavar="NAME",
-    default="tulu",
-    show_default=True,
-    help="tulu, tulu1, own (the tokenizer's) or a Jinja file.",
-)
-@click.option(
-    "--max-length",
-    metavar="N",
-    default=2048,
-    show_default=True,
-    type=click.IntRange(min=1),
-    help="Tokens behind which an example is cut.",
-)
+@options.tokenizer
+@options.template
+@options.max_length
 @click.option("--tokens", is_flag=True, help="List every token with its id, reason and label.")
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write one self-contained page instead.")
 def command(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from trainer.cli import options
 from trainer.errors import DataError
 
 if TYPE_CHECKING:
@@ -30,8 +31,8 @@ _BAR = 50
 @click.command()
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--tokenizer", metavar="ID", help="A checkpoint's folder or hub id; without it words are counted.")
-@click.option("--template", metavar="NAME", default="tulu", show_default=True, help="tulu, tulu1, own or a Jinja file.")
-@click.option("--max-length", metavar="N", default=2048, show_default=True, type=click.IntRange(min=1), help="Tokens.")
+@options.template
+@options.max_length
 @click.option("--batch", metavar="N", default=128, show_default=True, type=click.IntRange(min=1), help="Of a step.")
 @click.option("--json", "as_json", is_flag=True, help="Print all numbers as JSON.")
 def command(
