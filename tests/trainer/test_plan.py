@@ -94,6 +94,13 @@ def test_a_step_has_the_recipes_examples_on_any_number_of_ranks(
 
 
 @settings(max_examples=40, deadline=None)
+@given(lengths=st.lists(st.integers(100, 300), min_size=1, max_size=100).map(np.array), ranks=st.sampled_from(RANKS))
+def test_a_budget_holds_where_the_sum_of_tokens_would_need_fewer_micro_steps(lengths: np.ndarray, ranks: int) -> None:
+    step = Balanced(examples=Examples(lengths=lengths, batch=100), ranks=ranks, tokens=300).step(0, 0)
+    assert max(micro.width for micros in step.ranks for micro in micros) <= 300
+
+
+@settings(max_examples=40, deadline=None)
 @given(lengths=st.lists(st.integers(1, 300), min_size=64, max_size=200).map(np.array), ranks=st.sampled_from(RANKS))
 def test_no_rank_is_idle_while_there_are_examples_enough(lengths: np.ndarray, ranks: int) -> None:
     step = Balanced(examples=Examples(lengths=lengths, batch=200), ranks=ranks, tokens=300).step(0, 0)
