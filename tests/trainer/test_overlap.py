@@ -210,6 +210,17 @@ def test_boilerplate_alone_is_no_item_but_all_of_one_is(index: Index) -> None:
     assert held(index, f"{FILLER} {dyck} {FILLER}") != []
 
 
+def test_what_an_item_says_of_its_own_is_measured_without_the_boilerplate_around_it() -> None:
+    """Sixteen words of an item of seventy-six, the others of which stand in all twenty."""
+    boilerplate = " ".join(f"common{place}" for place in range(60))
+    own = [" ".join(f"word{number}x{place}" for place in range(16)) for number in range(20)]
+    index = build(
+        Item(benchmark="bbh", id=str(number), texts=(f"{boilerplate} {text}",)) for number, text in enumerate(own)
+    )
+    found = held(index, f"{FILLER} {own[7]} {FILLER}")
+    assert [index.items[one.item].id for one in found] == ["7"]
+
+
 def test_real_instructions_are_clean(index: Index, test_data: Path) -> None:
     rows = json.loads(gzip.decompress((test_data / "nc/code_alpaca/code_alpaca_2k.json.gz").read_bytes()))
     found = index.search([said(row["instruction"], row["input"], row["output"]) for row in rows])
