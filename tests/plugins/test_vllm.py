@@ -187,7 +187,7 @@ def test_the_engines_program_imports_vllm_and_the_standard_library_only() -> Non
 @pytest.mark.parametrize(
     ("kind", "text", "sentence"),
     [
-        ("ModuleNotFoundError", "No module named 'vllm'", "has no module vllm: pip install 'evalkit-vllm"),
+        ("ModuleNotFoundError", "No module named 'vllm'", "; pip install 'evalkit-vllm"),
         (
             "ValueError",
             "Available memory on node 0 (1.2/15.5 GiB) on startup is less than desired CPU memory utilization.",
@@ -429,7 +429,7 @@ def cannot_load(python: str) -> str:
 
 def test_a_python_without_vllm_is_said_with_the_remedy(bare: Callable[..., str]) -> None:
     assert cannot_load(bare()) == (
-        "vLLM cannot load folder: No module named 'vllm'; it has no module vllm: pip install 'evalkit-vllm[engine]'"
+        "vLLM cannot load folder: No module named 'vllm'; pip install 'evalkit-vllm[engine]'"
         " there, or name the Python of an environment that has it with -M python=PATH."
     )
 

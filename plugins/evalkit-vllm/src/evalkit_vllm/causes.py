@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 REMEDIES = (
     (
         r"no module named '?vllm",
-        "it has no module vllm: pip install 'evalkit-vllm[engine]' there, or name the Python of an environment that has"
-        " it with -M python=PATH",
+        "pip install 'evalkit-vllm[engine]' there, or name the Python of an environment that has it with -M"
+        " python=PATH",
     ),
     (
         r"torchvision::nms",
