@@ -25,3 +25,11 @@ max_length = click.option(
     show_default=True,
     help="Tokens behind which an example is cut.",
 )
+
+#: What to train.
+recipe = click.argument("recipe", metavar="RECIPE")
+
+#: Single settings in the place of the recipe's.
+sets = click.option(
+    "--set", "sets", metavar="KEY=VALUE", multiple=True, help="A setting in the place of the recipe's; repeatable."
+)
