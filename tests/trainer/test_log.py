@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from trainer.watching.watch import step_line
 #: Writes lines until it is killed.
 ENDLESS = """
 import itertools, sys
+from collections.abc import Mapping
 from pathlib import Path
 from trainer.watching.log import Log
 log = Log(Path(sys.argv[1]), step=0)
@@ -30,7 +32,7 @@ for step in itertools.count(1):
 """
 
 
-def append(path: Path, *lines: dict[str, object], step: int = 0) -> None:
+def append(path: Path, *lines: Mapping[str, object], step: int = 0) -> None:
     """Open a log at a checkpoint's step, write lines, close it."""
     log = Log(path, step=step)
     for line in lines:
