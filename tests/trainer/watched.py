@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from trainer.watching.watch import Entry, Start
+from trainer.watching.told import Entry, Start
 
 START = Start(step=0, steps=8, world=2, engine="torch", device="cpu", parameters=1000, trainable=1000, peak=1e9)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from trainer.errors import Interrupted
 
 if TYPE_CHECKING:
-    from trainer.watching.watch import Entry
+    from trainer.watching.told import Entry
 
 #: Steps that a running mean of the loss goes over, and those without which there is none.
 WINDOW = 50
@@ -56,13 +56,13 @@ def alarm(recent: Iterable[Entry], rules: Rules) -> str | None:
     if rules.max_skipped and skipped >= rules.max_skipped:
         return (
             f"{skipped} steps in a row were skipped, up to step {last.step:,}, because their gradients were not "
-            "finite. Try a lower learning_rate or precision = 'fp32' in a new run folder; max_skipped = 0 never stops."
+            "finite. Try a lower learning_rate or precision = 'fp32' in a new run folder, or a larger max_skipped."
         )
     mean = running_mean(entries[:-1])
     if rules.spike and mean is not None and last.loss > rules.spike * mean:
         return (
             f"The loss of step {last.step:,} is {last.loss:.4g}, more than {rules.spike:g} times its running mean of "
-            f"{mean:.4g}. Repeating the command goes on from the checkpoint before it; spike = 0 only tells."
+            f"{mean:.4g}. Repeating the command goes on from the checkpoint before it; spike = 0 only warns."
         )
     return None
 

@@ -16,13 +16,14 @@ class Log:
     """A log that is open for appending; each line has reached the operating system when ``write`` returns."""
 
     def __init__(self, path: Path, *, step: int) -> None:
-        """Open a log behind what it holds up to and with ``step``, which the run resumes from.
+        """Open a log behind what it holds up to and with ``step``, which the run resumes from; 0 is a run that begins.
 
         Lines of later steps go, for they will be done anew, except those of an ``event`` (a start, an alarm, an end):
         they happened. So does a last line that a kill has torn.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
-        kept = [line for line in read(path) if line["step"] <= step or "event" in line] if path.exists() else []
+        found = read(path) if path.exists() else []
+        kept = [line for line in found if (step and line["step"] <= step) or "event" in line]
         part = path.with_name(path.name + ".part")
         with part.open("w", encoding="utf-8") as file:
             file.writelines(map(_text, kept))

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.live import Live as RichLive
 
-    from trainer.watching.watch import Entry, HeldOut, Start
+    from trainer.watching.told import Entry, HeldOut, Start
 
 #: Steps whose mean time the rest of the run is estimated by.
 RECENT = 20

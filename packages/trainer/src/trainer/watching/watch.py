@@ -1,102 +1,26 @@
-"""What the training loop tells a watch, and the two watches: the one that writes and the one of the other ranks."""
+"""What a training loop calls as it goes on: the watch of rank 0, which writes, and that of the other ranks."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from trainer.watching import run_file, trackers
 from trainer.watching.alarms import Alarm, Rules, alarm, warning
 from trainer.watching.log import Log
 from trainer.watching.progress import Progress, progress
+from trainer.watching.secrets import redact
+from trainer.watching.told import Entry, HeldOut, Ran, Saved, Start
 
+if TYPE_CHECKING:
+    from trainer.training.settings import Resolved
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Start:
-    """What is known when the first step is about to begin."""
-
-    #: Optimizer steps done before: 0, or those of the checkpoint that the run resumes from.
-    step: int
-    #: Optimizer steps of the whole run.
-    steps: int
-    world: int
-    #: ``torch`` or ``deepspeed``, and what a rank computes on: ``cpu``, ``NVIDIA A100-SXM4-80GB``.
-    engine: str
-    device: str
-    #: Weights of the model, and those of them that are trained.
-    parameters: int
-    trainable: int
-    #: FLOP a second that all ranks together could do at best in this precision; 0 where it is not known.
-    peak: float = 0.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """An optimizer step that was done; sums and means are over all ranks, and equal on all of them."""
-
-    #: Steps done with this one, hence 1 for the first.
-    step: int
-    #: Epochs done with this one, in parts: 0.25 behind a quarter of the first.
-    epoch: float
-    #: What was minimised, by the run's reduction.
-    loss: float
-    #: The mean over supervised tokens, by dataset; without those of which the step had none.
-    dataset_loss: Mapping[str, float]
-    lr: float
-    #: Of the whole gradient, before clipping.
-    norm: float
-    #: Whether the weights stayed as they were because the gradient was not finite.
-    skipped: bool
-    #: Tokens without padding; those of them that the loss counted; and those that were computed, padding included.
-    tokens: int
-    supervised: int
-    slots: int
-    #: From the end of the last step to the end of this one, and the part of it in forward, backward and update.
-    seconds: float
-    seconds_model: float
-    #: What the model itself needs for it, recomputation left out; 0 where it is not known.
-    flops: float = 0.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeldOut:
-    """The loss on held-out data: means over supervised tokens."""
-
-    step: int
-    loss: float
-    dataset_loss: Mapping[str, float]
-    supervised: int
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ran:
-    """An evaluation by a command of the user's."""
-
-    step: int
-    #: As it ran, with secrets struck out.
-    command: str
-    #: Negative where a signal ended it.
-    exit_code: int
-    seconds: float
-    #: The last line of its output that is not empty, secrets struck out.
-    last_line: str
-    #: The file of all its output.
-    output: Path
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Saved:
-    """A checkpoint that is whole."""
-
-    step: int
-    folder: Path
-    bytes: int
-    seconds: float
+LOG = "log.jsonl"
 
 
 class Watch(Protocol):
@@ -126,6 +50,16 @@ class Watch(Protocol):
 
     def ended(self, how: str) -> None:
         """Nothing follows: ``done``, or why not."""
+
+
+def open_watch(resolved: Resolved, *, rank: int) -> Watch:
+    """The watch of a rank."""
+    return Writer(resolved=resolved) if rank == 0 else Guard(rules(resolved))
+
+
+def rules(resolved: Resolved) -> Rules:
+    """What stops the run, as its settings say."""
+    return Rules(spike=resolved.settings.spike, max_skipped=resolved.settings.max_skipped)
 
 
 class Guard:
@@ -162,33 +96,42 @@ class Guard:
 
 @dataclass(kw_only=True)
 class Writer:
-    """The watch of rank 0: a line of ``log.jsonl`` for everything, and progress for whoever looks on."""
+    """The watch of rank 0: ``run.json``, a line of ``log.jsonl`` for all that happens, a tracker, and progress."""
 
-    #: The run folder.
-    out: Path
-    rules: Rules
-    #: Steps between two lines of progress where there is no terminal.
-    log_every: int = 1
+    resolved: Resolved
     progress: Progress = field(default_factory=progress)
+    #: Open from the start to the end.
+    _log: Log | None = field(default=None, init=False)
+    _tracker: trackers.Tracker | None = field(default=None, init=False)
 
     def started(self, start: Start) -> None:
-        """Open the log and forget what it holds of later steps."""
-        self._recent: deque[Entry] = deque(maxlen=self.rules.memory)
+        """Write ``run.json``, open the log and forget what it holds of later steps.
+
+        Raises TrainerError where the tracker that is asked for is not installed or does not start.
+        """
+        settings = self.resolved.settings
+        self._out = Path(settings.out)
+        self._rules = rules(self.resolved)
+        self._recent: deque[Entry] = deque(maxlen=self._rules.memory)
         self._start = start
-        self._log = Log(self.out / "log.jsonl", step=start.step)
-        self._write(start.step, event="started", steps=start.steps, world=start.world, peak=start.peak)
-        self.progress.start(start, log_every=self.log_every)
+        config = {name: redact(one) if isinstance(one, str) else one for name, one in asdict(settings).items()}
+        self._tracker = trackers.tracker(settings.tracker, out=self._out, settings=config, step=start.step)
+        self._log = Log(self._out / LOG, step=start.step)
+        run_file.write(self._out, self.resolved, start)
+        self._write(start.step, event="started")
+        self.progress.start(start, log_every=settings.log_every)
 
     def stepped(self, entry: Entry) -> None:
         """Log the step and show it; raises Alarm where training should not go on, and logs that, too."""
         self._recent.append(entry)
         line = step_line(entry, peak=self._start.peak)
-        self._log.write(line)
+        self._write(**line)
         self.progress.stepped(entry, line)
-        if reason := alarm(self._recent, self.rules):
+        self._track(lambda one: one.log(entry.step, trackers.step_values(entry, line)))
+        if reason := alarm(self._recent, self._rules):
             self._write(entry.step, event="alarm", text=reason)
             raise Alarm(reason)
-        if doubt := warning(self._recent, self.rules):
+        if doubt := warning(self._recent, self._rules):
             self._write(entry.step, event="warning", text=doubt)
             self.progress.say(doubt)
 
@@ -202,6 +145,7 @@ class Writer:
             seconds=held_out.seconds,
         )
         self.progress.evaluated(held_out)
+        self._track(lambda one: one.log(held_out.step, trackers.held_out_values(held_out)))
 
     def ran(self, ran: Ran) -> None:
         """Log an evaluation command and tell how it ended."""
@@ -219,20 +163,35 @@ class Writer:
     def saved(self, saved: Saved) -> None:
         """Log a checkpoint, and see that the disk holds the log up to it."""
         self._write(saved.step, saved=str(saved.folder), bytes=saved.bytes, seconds=saved.seconds)
-        self._log.sync()
+        if self._log is not None:
+            self._log.sync()
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""
         self.progress.say(text)
 
     def ended(self, how: str) -> None:
-        """Close the log."""
+        """Close the log and the tracker; nothing to do where nothing began."""
         self.progress.stop()
-        self._write(self._recent[-1].step if self._recent else self._start.step, event="ended", text=how)
-        self._log.close()
+        self._track(lambda one: one.close())
+        if self._log is not None:
+            self._write(self._recent[-1].step if self._recent else self._start.step, event="ended", text=how)
+            self._log.close()
+            self._log = None
+
+    def _track(self, tell: Callable[[trackers.Tracker], None]) -> None:
+        """Tell the tracker; one that fails, for want of a network perhaps, is told no more and stops no training."""
+        if self._tracker is None:
+            return
+        try:
+            tell(self._tracker)
+        except Exception as error:  # each package has errors of its own
+            self._tracker = None
+            self.say(f"the tracker failed and is told no more; the log goes on: {redact(' '.join(str(error).split()))}")
 
     def _write(self, step: int, **values: Any) -> None:
-        self._log.write({"step": step, **values, "time": round(time.time(), 3)})
+        if self._log is not None:
+            self._log.write({"step": step, **values, "time": round(time.time(), 3)})
 
 
 def step_line(entry: Entry, *, peak: float) -> dict[str, Any]:
@@ -254,7 +213,6 @@ def step_line(entry: Entry, *, peak: float) -> dict[str, Any]:
         "tokens_per_second": _pace(entry.tokens, entry.seconds),
         "supervised_per_second": _pace(entry.supervised, entry.seconds),
         "mfu": None if used is None or not math.isfinite(used) else round(used, 4),
-        "time": round(time.time(), 3),
     }
 
 
