@@ -5,6 +5,7 @@ TrainerError            anything a user can mend; the CLI prints it in one line 
 ├── PluginError         a plugin that cannot be imported or breaks the contract
 ├── DataError           a row, a file or a folder that cannot be read
 ├── TokenizerError      a tokenizer that cannot be loaded or does not fit the template
+├── ModelError          a model's folder that is incomplete, or does not fit the data or the training
 └── Interrupted         stopped before the end; repeating the command goes on (exit 75)
 """
 
@@ -43,6 +44,10 @@ class DataError(TrainerError):
 
 class TokenizerError(TrainerError):
     """A tokenizer that cannot be loaded, or whose tokens cannot be told apart as a template needs it."""
+
+
+class ModelError(TrainerError):
+    """A model that cannot be loaded, or that does not fit the data or what training does with it."""
 
 
 class Interrupted(TrainerError):

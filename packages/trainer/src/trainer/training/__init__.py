@@ -1,1 +1,1 @@
-"""Training: from settings, a model folder and prepared data to a tuned model folder."""
+"""Training: examples to gradients, exactly, and a model's folder at the end."""

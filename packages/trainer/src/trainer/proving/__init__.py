@@ -1,0 +1,1 @@
+"""Proofs on the user's own model and data: masks, packing, layouts, ZeRO stages, resuming."""
