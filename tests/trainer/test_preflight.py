@@ -1,0 +1,208 @@
+"""Ranks that were started with different things are told so, each of them, instead of waiting for each other."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainer.errors import TrainerError
+from trainer.launching import identity, preflight
+from trainer.training.settings import Settings
+
+CARD = {"host": "a", "learning_rate": "2e-05", "zero": "2", "torch": "2.13.0", "world size": "4"}
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Settings whose model and data are there, as far as a preflight looks."""
+    for name in ("model", "data"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    (tmp_path / "data" / "prepared.json").write_text(json.dumps({"format": 1, "key": "5eed" * 16}))
+    return Settings(model=str(tmp_path / "model"), data=str(tmp_path / "data"), out=str(tmp_path / "out"))
+
+
+@pytest.fixture
+def meeting(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A free port to meet at, and a short wait."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    for name, value in {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TRAINER_PREFLIGHT_SECONDS": 2}.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.delenv("TORCHELASTIC_USE_AGENT_STORE", raising=False)
+    kept: list[Any] = []
+    monkeypatch.setattr(preflight, "_kept", kept)
+    yield
+    kept.clear()
+
+
+def start(*ranks: tuple[int, int, Settings]) -> list[str]:
+    """Check from a thread for each (rank, world, settings), in place of its process; what each was told."""
+    told = [""] * len(ranks)
+
+    def run(place: int) -> None:
+        rank, world, settings = ranks[place]
+        try:
+            preflight.check(settings, rank, world)
+        except TrainerError as error:
+            told[place] = str(error)
+
+    threads = [threading.Thread(target=run, args=(place,)) for place in range(len(ranks))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    return told
+
+
+def test_equal_cards_pass() -> None:
+    assert preflight.judge_cards({rank: {**CARD, "host": f"h{rank}"} for rank in range(4)}, 4) == ""
+
+
+def test_the_rank_that_differs_is_named_with_what_differs() -> None:
+    cards = dict.fromkeys(range(4), CARD) | {2: {**CARD, "host": "b", "zero": "3", "torch": "2.12.0"}}
+    says = "Rank 2 (b) differs from the 3 others: zero is 3 there and 2 elsewhere; torch is 2.12.0 there and 2.13.0 elsewhere."
+    assert preflight.judge_cards(cards, 4) == says
+
+
+def test_the_odd_one_may_be_rank_0() -> None:
+    cards = dict.fromkeys(range(4), CARD) | {0: {**CARD, "zero": "3"}}
+    assert preflight.judge_cards(cards, 4) == "Rank 0 (a) differs from the 3 others: zero is 3 there and 2 elsewhere."
+
+
+def test_of_two_the_other_differs_from_rank_0() -> None:
+    says = "Rank 1 (b) differs from Rank 0 (a): zero is 3 there and 2 elsewhere."
+    assert preflight.judge_cards({0: CARD, 1: {**CARD, "host": "b", "zero": "3"}}, 2) == says
+
+
+def test_several_that_differ_are_all_named() -> None:
+    cards = dict.fromkeys(range(5), CARD) | {rank: {**CARD, "zero": "3"} for rank in (1, 3)}
+    says = "Ranks 1 (a), 3 (a) differ from the 3 others: zero is 3 there and 2 elsewhere."
+    assert preflight.judge_cards(cards, 5) == says
+
+
+def test_ranks_that_never_arrived_are_named() -> None:
+    says = "Ranks 1, 3 never arrived (2 of 4 ranks are there): look at the output of the machines that start them."
+    assert preflight.judge_cards({0: CARD, 2: CARD}, 4) == says
+
+
+def test_a_rank_that_cannot_start_is_named_before_any_difference() -> None:
+    cards = {0: CARD, 1: {"host": "b", "error": "d holds no prepared data.", "world size": "4"}}
+    assert preflight.judge_cards(cards, 4) == "Rank 1 (b) cannot start: d holds no prepared data."
+
+
+@pytest.mark.parametrize(
+    ("rank", "world", "says"),
+    [
+        (2, 2, "RANK is 2 and WORLD_SIZE is 2: ranks count from 0 to 1."),
+        (0, 129, "A batch of 128 examples cannot be shared out over 129 ranks: start fewer, or set batch."),
+    ],
+)
+def test_a_wrong_world_is_told_before_anybody_is_waited_for(
+    settings: Settings, rank: int, world: int, says: str
+) -> None:
+    with pytest.raises(TrainerError, match=f"^{re.escape(says)}$"):
+        preflight.check(settings, rank, world)
+
+
+def test_a_single_rank_needs_nobody(settings: Settings) -> None:
+    preflight.check(settings, 0, 1)
+    assert not Path(settings.out).exists()
+
+
+def test_a_card_tells_models_apart_by_what_is_in_them(settings: Settings, tmp_path: Path) -> None:
+    here = identity.card(settings)
+    elsewhere = (tmp_path / "model").rename(tmp_path / "moved")
+    assert identity.card(replace(settings, model=str(elsewhere))) == here
+    (elsewhere / "model.safetensors").write_bytes(bytes(200_000))
+    other = identity.card(replace(settings, model=str(elsewhere)))
+    assert {key for key in here if here[key] != other[key]} == {"the model"}
+    (elsewhere / "model.safetensors").write_bytes(bytes(199_999) + b"\1")
+    assert identity.card(replace(settings, model=str(elsewhere)))["the model"] != other["the model"]
+
+
+def test_a_card_tells_of_the_newest_whole_checkpoint(settings: Settings) -> None:
+    assert identity.card(settings)["the newest checkpoint"] == "none"
+    for name in ("step-000010", "step-000020", "step-000030.part"):
+        (Path(settings.out) / "checkpoints" / name).mkdir(parents=True)
+    assert identity.card(settings)["the newest checkpoint"] == "step-000020"
+
+
+@pytest.mark.torch
+def test_ranks_that_agree_go_on_and_leave_no_trace(settings: Settings, meeting: None) -> None:
+    assert start((0, 3, settings), (1, 3, settings), (2, 3, settings)) == ["", "", ""]
+    assert list(Path(settings.out).iterdir()) == []
+
+
+@pytest.mark.torch
+def test_every_rank_is_told_the_same(settings: Settings, meeting: None) -> None:
+    name = socket.gethostname()
+    says = f"Rank 1 ({name}) differs from the 2 others: learning_rate is 0.1 there and 2e-05 elsewhere."
+    other = replace(settings, learning_rate=0.1)
+    assert start((0, 3, settings), (1, 3, other), (2, 3, settings)) == [says] * 3
+
+
+@pytest.mark.torch
+def test_a_rank_without_data_is_named_to_all(settings: Settings, meeting: None, tmp_path: Path) -> None:
+    lost = str(tmp_path / "lost")
+    says = (
+        f"Rank 1 ({socket.gethostname()}) cannot start: {lost} holds no prepared data, or not all of it yet: "
+        f"run `trainer data prepare FILE... --to {lost}`."
+    )
+    # The third rank never comes, and nobody waits for it.
+    assert start((0, 3, settings), (1, 3, replace(settings, data=lost))) == [says] * 2
+
+
+@pytest.mark.torch
+def test_a_rank_that_never_arrives_is_named(settings: Settings, meeting: None) -> None:
+    says = "Rank 2 never arrived (2 of 3 ranks are there): look at the output of the machine that starts it."
+    assert start((0, 3, settings), (1, 3, settings)) == [says] * 2
+
+
+@pytest.mark.torch
+def test_ranks_that_think_of_different_worlds_are_named(settings: Settings, meeting: None) -> None:
+    says = f"Rank 1 ({socket.gethostname()}) differs from Rank 0 ({socket.gethostname()}): world size is 2 there and 3 elsewhere."
+    assert start((0, 3, settings), (1, 2, settings)) == [says] * 2
+
+
+@pytest.mark.torch
+def test_two_processes_of_one_rank_are_told(settings: Settings, meeting: None) -> None:
+    says = "Two processes call themselves rank 1: give each machine a node rank of its own."
+    assert start((0, 3, settings), (1, 3, settings), (1, 3, settings)) == [says] * 3
+
+
+@pytest.mark.torch
+def test_a_missing_rank_0_is_told_with_the_address(settings: Settings, meeting: None) -> None:
+    (told,) = start((1, 2, settings))
+    assert re.fullmatch(
+        r"Rank 0 did not answer at 127\.0\.0\.1:\d+ within 2 seconds \(Connection refused\): "
+        r"it was not started, has failed, or a firewall is between\.",
+        told,
+    )
+
+
+@pytest.mark.torch
+def test_a_port_in_use_is_told(settings: Settings, meeting: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken:
+        taken.bind(("0.0.0.0", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        monkeypatch.setenv("MASTER_PORT", str(port))
+        with pytest.raises(TrainerError, match=rf"^Rank 0 cannot serve at 127.0.0.1:{port}: the port is in use"):
+            preflight.check(settings, 0, 2)
+
+
+def test_a_world_without_a_meeting_place_is_told(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch")
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    with pytest.raises(TrainerError, match="^WORLD_SIZE is 2, and MASTER_ADDR and MASTER_PORT do not say"):
+        preflight.check(settings, 0, 2)
