@@ -70,7 +70,8 @@ def test_equal_cards_pass() -> None:
 
 def test_the_rank_that_differs_is_named_with_what_differs() -> None:
     cards = dict.fromkeys(range(4), CARD) | {2: {**CARD, "host": "b", "zero": "3", "torch": "2.12.0"}}
-    says = "Rank 2 (b) differs from the 3 others: zero is 3 there and 2 elsewhere; torch is 2.12.0 there and 2.13.0 elsewhere."
+    what = "zero is 3 there and 2 elsewhere; torch is 2.12.0 there and 2.13.0 elsewhere"
+    says = f"Rank 2 (b) differs from the 3 others: {what}."
     assert preflight.judge_cards(cards, 4) == says
 
 
@@ -170,7 +171,8 @@ def test_a_rank_that_never_arrives_is_named(settings: Settings, meeting: None) -
 
 @pytest.mark.torch
 def test_ranks_that_think_of_different_worlds_are_named(settings: Settings, meeting: None) -> None:
-    says = f"Rank 1 ({socket.gethostname()}) differs from Rank 0 ({socket.gethostname()}): world size is 2 there and 3 elsewhere."
+    name = socket.gethostname()
+    says = f"Rank 1 ({name}) differs from Rank 0 ({name}): world size is 2 there and 3 elsewhere."
     assert start((0, 3, settings), (1, 2, settings)) == [says] * 2
 
 
@@ -204,5 +206,5 @@ def test_a_port_in_use_is_told(settings: Settings, meeting: None, monkeypatch: p
 def test_a_world_without_a_meeting_place_is_told(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torch")
     monkeypatch.delenv("MASTER_ADDR", raising=False)
-    with pytest.raises(TrainerError, match="^WORLD_SIZE is 2, and MASTER_ADDR and MASTER_PORT do not say"):
+    with pytest.raises(TrainerError, match=r"^WORLD_SIZE is 2, and MASTER_ADDR and MASTER_PORT do not say"):
         preflight.check(settings, 0, 2)

@@ -74,7 +74,7 @@ def judge_cards(cards: Cards, world: int) -> str:
     odd = [rank for rank, card in sorted(plain.items()) if card != usual]
     if odd:
         first = plain[odd[0]]
-        keys = [key for key in {**usual, **first} if usual.get(key) != first.get(key)]
+        keys = [key for key in {**first, **usual} if usual.get(key) != first.get(key)]
         told = "; ".join(f"{key} is {first.get(key)} there and {usual.get(key)} elsewhere" for key in keys[:3])
         more = f"; {len(keys) - 3} more differ" if len(keys) > 3 else ""
         rest = [rank for rank in sorted(plain) if rank not in odd]
@@ -89,13 +89,9 @@ def _absent(cards: Cards, world: int) -> str:
     if not missing:
         return ""
     names = ", ".join(map(str, missing[:8])) + (", ..." if len(missing) > 8 else "")
-    where = (
-        f"the machine{_s(missing)} that start{'' if len(missing) > 1 else 's'} {'them' if len(missing) > 1 else 'it'}"
-    )
-    return (
-        f"Rank{_s(missing)} {names} never arrived ({len(cards)} of {world} ranks are there): "
-        f"look at the output of {where}."
-    )
+    them = "the machines that start them" if len(missing) > 1 else "the machine that starts it"
+    there = f"{len(cards)} of {world} ranks are there"
+    return f"Rank{_s(missing)} {names} never arrived ({there}): look at the output of {them}."
 
 
 def _s(ranks: Sequence[int]) -> str:
@@ -149,10 +145,13 @@ def _write(marker: Path, rank: int) -> dict[str, str]:
 
 def _seen(marker: Path) -> bool:
     end = time.monotonic() + _FILE_SECONDS
-    while not (there := marker.exists()) and time.monotonic() < end:
-        os.listdir(marker.parent) if marker.parent.is_dir() else None  # renews what a network's file system cached
+    while True:
+        # Listing a folder renews what a network's file system remembers of it.
+        if marker.parent.is_dir() and marker in marker.parent.iterdir():
+            return True
+        if time.monotonic() >= end:
+            return False
         time.sleep(0.1)
-    return there
 
 
 def _open(rank: int, world: int, seconds: float) -> Any:
