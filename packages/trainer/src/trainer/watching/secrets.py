@@ -9,9 +9,13 @@ from collections.abc import Mapping
 #: What stands in a secret's place.
 STRUCK = "***"
 
-_NAME = r"[\w-]*(?:key|token|secret|passw(?:or)?d|credential)s?"
-#: ``NAME=value``, ``--name value`` and ``name: value``, the name ending in a word for something secret.
-_NAMED = re.compile(rf"""(?i)((?<![\w-])(?:--?)?{_NAME}(?:["']?\s*[=:]\s*|\s+(?=["']?[^\s-]*\d))["']?)([^\s"']+)""")
+_NAME = r"(?:[\w-]*[_-]|api)?(?:key|token|secret|passw(?:or)?d|credential)s?"
+#: ``NAME=value``, ``--name value`` and ``name: value``, the name ending in a word for something secret; plain numbers
+#: are none (``max_tokens=512``).
+_NAMED = re.compile(
+    rf"""(?ix) ((?<![\w-]) (?:--?)? {_NAME} (?: ["']?\s*[=:]\s* | \s+(?=["']?[^\s-]*\d) ) ["']?)
+    (?! [\d,.]+ (?![^\s"',}}]) ) ([^\s"']+)"""
+)
 #: Keys that can be told by their own form, of services that training and evaluation talk to.
 _FORMS = re.compile(r"\b(?:sk-|hf_|ghp_|github_pat_|glpat-|xox[abp]-|AKIA)[\w-]{12,}")
 _BEARER = re.compile(r"(?i)(bearer\s+)[\w.~+/=-]{8,}")
