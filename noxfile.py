@@ -215,6 +215,8 @@ def install_tree(session: nox.Session, *, torch: bool | None = None) -> None:
         torch = (session.python or RUNNING) == TORCH_PYTHON
     install = (*PINS, "--no-build-isolation")
     if torch:
+        # Apart, because it is built from source: in an environment of its own, and without its kernels.
+        session.install(*PINS, *_extras(ROOT / "packages" / "trainer"), env={"DS_BUILD_OPS": "0"})
         session.install(*install, *_editable(DISTRIBUTIONS))
         return
     heavy = [folder for folder in DISTRIBUTIONS if _needs_torch(folder)]
@@ -284,6 +286,12 @@ def _required(folder: Path, *, tests: bool = False) -> list[str]:
     if tests:
         lines += declared.get("dependency-groups", {}).get("test", ())
     return [re.split(r"[^\w.-]", line, maxsplit=1)[0].lower() for line in lines]
+
+
+def _extras(folder: Path) -> list[str]:
+    """All that a folder's pyproject.toml offers to install besides."""
+    declared: dict[str, Any] = tomllib.loads((folder / "pyproject.toml").read_text())
+    return [line for lines in declared["project"]["optional-dependencies"].values() for line in lines]
 
 
 def _test_libraries(folders: list[Path]) -> list[str]:
