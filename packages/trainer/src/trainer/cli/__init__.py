@@ -13,7 +13,7 @@ import click
 from trainer.errors import TrainerError
 
 #: In the order in which a user meets them.
-COMMANDS = ("data", "config")
+COMMANDS = ("data", "config", "train")
 
 
 class Commands(click.Group):
