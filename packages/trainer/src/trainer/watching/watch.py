@@ -171,13 +171,22 @@ class Writer:
         self.progress.say(text)
 
     def ended(self, how: str) -> None:
-        """Close the log and the tracker; nothing to do where nothing began."""
+        """Close the log and the tracker and write the run card; nothing to do where nothing began."""
         self.progress.stop()
         self._track(lambda one: one.close())
         if self._log is not None:
             self._write(self._recent[-1].step if self._recent else self._start.step, event="ended", text=how)
             self._log.close()
             self._log = None
+            self._card()
+
+    def _card(self) -> None:
+        from trainer.watching import card
+
+        try:
+            self.say(f"run card: {card.write(self._out)}")
+        except Exception as error:  # what was learnt must not be lost for what is told of it
+            self.say(f"the run card could not be written ({error}); `trainer card {self._out}` tries again")
 
     def _track(self, tell: Callable[[trackers.Tracker], None]) -> None:
         """Tell the tracker; one that fails, for want of a network perhaps, is told no more and stops no training."""
