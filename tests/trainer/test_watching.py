@@ -163,7 +163,7 @@ def test_a_command_s_end_is_told(tmp_path: Path, data: Path, capsys: pytest.Capt
     writer.ran(ran)
     writer.ran(replace(ran, exit_code=3, last_line=""))
     writer.ended("done")
-    assert capsys.readouterr().err.splitlines()[1:] == [
+    assert capsys.readouterr().err.splitlines()[1:-1] == [
         "step 4: the evaluation command: won 0.5",
         f"step 4: the evaluation command failed with exit code 3, its output is in {ran.output}: it said nothing",
     ]
