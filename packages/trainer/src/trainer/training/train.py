@@ -69,6 +69,8 @@ def train(settings: Settings, watch: Watch, *, until: int = 0) -> Path:
         step, updates = resume.resume(engine, settings, prepared, watch)
         watch.started(begin(engine, settings, step=step, steps=feed.steps))
         run = Run(settings=settings, watch=watch, engine=engine, feed=feed, held_out=held_out)
+        if not step:
+            measure_held_out(run, step)
         with Stopping(settings.time_limit) as stopping, thawed():
             go_on(run, stopping, step, updates, until or feed.steps + 1)
         write_weights(engine, out / FRAME, out / MODEL)
@@ -155,10 +157,7 @@ def forward_and_backward(run: Run, reading: Reading, stopping: Stopping) -> tupl
 def evaluate(run: Run, stopping: Stopping, step: int) -> None:
     """The held-out loss, and the user's command on the model as it is now."""
     settings, engine = run.settings, run.engine
-    if run.held_out is not None:
-        told = evaluation.held_out(engine, run.held_out, step=step, tokens=run.feed.plan.tokens)
-        if told is not None:
-            run.watch.evaluated(told)
+    measure_held_out(run, step)
     if settings.evaluate_command:
         ran = evaluation.by_command(
             engine,
@@ -170,6 +169,14 @@ def evaluate(run: Run, stopping: Stopping, step: int) -> None:
         )
         if ran is not None:
             run.watch.ran(ran)
+
+
+def measure_held_out(run: Run, step: int) -> None:
+    """The held-out loss, if there is data for it; in front of the first step it is what the run has to better."""
+    if run.held_out is not None:
+        told = evaluation.held_out(run.engine, run.held_out, step=step, tokens=run.feed.plan.tokens)
+        if told is not None:
+            run.watch.evaluated(told)
 
 
 def save(run: Run, step: int, updates: int) -> None:
