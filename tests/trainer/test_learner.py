@@ -25,7 +25,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "documents": {},
     "mask": {"attention": "mask"},
     "checkpointed": {"activation_checkpointing": True},
-    "head in pieces": {"logits_bytes": 100 * 512 * 12},
+    "head in pieces": {"logits_bytes": 100 * 512 * 4},
 }
 
 

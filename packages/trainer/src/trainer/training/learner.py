@@ -38,7 +38,7 @@ class Learner(nn.Module):  # type: ignore[misc]  # mypy knows no torch
         """
         hidden = self.hidden(batch).flatten(0, 1)[batch.places]
         head = self.model.get_output_embeddings()
-        count = loss.pieces(batch.most, self.model.config.vocab_size, self._budget)
+        count = loss.pieces(batch.most, self.model.config.vocab_size * self.model.dtype.itemsize, self._budget)
         each = loss.cross_entropy(head, hidden, batch.targets, count)
         with torch.no_grad():
             counted = batch.weights > 0
