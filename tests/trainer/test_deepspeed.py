@@ -1,0 +1,43 @@
+"""Two ranks under DeepSpeed: what the proofs of stages and of resuming find on a tiny model, and what users see."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("deepspeed")
+small = pytest.importorskip("tests.trainer.small_models")
+trained = pytest.importorskip("tests.trainer.trained")
+ranks = pytest.importorskip("trainer.proving.ranks")
+
+pytestmark = pytest.mark.torch
+
+
+@pytest.fixture(scope="module")
+def ingredients(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A model's folder and data prepared for it."""
+    folder = tmp_path_factory.mktemp("ingredients")
+    source = small.save("llama", folder / "model")
+    small.prepare(source, folder / "data")
+    return source, folder / "data"
+
+
+def test_zero_and_the_number_of_ranks_change_nothing_but_rounding(
+    ingredients: tuple[Path, Path], tmp_path: Path
+) -> None:
+    from trainer.proving import stages
+
+    claims = stages.prove(trained.settings(*ingredients, tmp_path), tmp_path)
+    assert [claim.bound for claim in claims] == [0.0, 1e-4, 1e-4, 1e-5]
+    assert [str(claim) for claim in claims if not claim.holds] == []
+
+
+def test_a_run_resumes_on_the_same_ranks_to_the_last_bit_and_on_another_number_within_rounding(
+    ingredients: tuple[Path, Path], tmp_path: Path
+) -> None:
+    from trainer.proving import resuming
+
+    claims = resuming.prove(trained.settings(*ingredients, tmp_path, zero=3), tmp_path)
+    assert [claim.bound for claim in claims] == [0.0, 1e-5]
+    assert [str(claim) for claim in claims if not claim.holds] == []
