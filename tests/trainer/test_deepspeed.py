@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tests.trainer import trained
 
 pytest.importorskip("deepspeed")
 small = pytest.importorskip("tests.trainer.small_models")
-trained = pytest.importorskip("tests.trainer.trained")
 ranks = pytest.importorskip("trainer.proving.ranks")
 
 pytestmark = pytest.mark.torch

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.trainer import trained
 
 from trainer.errors import DataError, Interrupted, TrainerError
 
 small = pytest.importorskip("tests.trainer.small_models")
-trained = pytest.importorskip("tests.trainer.trained")
 training = pytest.importorskip("trainer.training.train")
 
 pytestmark = pytest.mark.torch
@@ -139,7 +139,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_taken(
 def test_a_signal_saves_behind_the_step_and_stops(
     ingredients: tuple[Path, Path], tmp_path: Path, number: signal.Signals
 ) -> None:
-    class Signalling(trained.Told):  # type: ignore[misc]
+    class Signalling(trained.Told):
         def stepped(self, entry: Any) -> None:
             super().stepped(entry)
             if entry.step == 2:

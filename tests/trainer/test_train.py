@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.trainer import trained
 
 small = pytest.importorskip("tests.trainer.small_models")
-trained = pytest.importorskip("tests.trainer.trained")
 
 pytestmark = pytest.mark.torch
 

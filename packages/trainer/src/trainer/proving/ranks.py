@@ -79,8 +79,8 @@ def start(jobs: Sequence[Job], ranks: int, folder: Path) -> None:
             one.wait()
     for process, error in zip(processes, errors, strict=True):
         if process.returncode > 0:
-            said = error.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
-            raise TrainerError(f"A run of the proof failed: {said[-1]} (All of it is in {error}.)")
+            lines = error.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
+            raise TrainerError(f"A run of the proof failed: {lines[-1]} (All of it is in {error}.)")
 
 
 def _wait(processes: Sequence[subprocess.Popen[bytes]]) -> None:
