@@ -49,14 +49,15 @@ def alarm(recent: Iterable[Entry], rules: Rules) -> str | None:
     if not math.isfinite(last.loss):
         return (
             f"The loss of step {last.step:,} is {last.loss}. Repeating the command goes on from the checkpoint before "
-            "it; if it happens again at the same step, look at that step's data and try a lower learning_rate, "
-            "a longer warmup or precision = 'fp32' in a new run folder."
+            "it; if it happens again at the same step, look at that step's data and try a lower learning_rate or a "
+            "longer warmup, in bf16 precision = 'fp32' too, in a new run folder."
         )
     skipped = sum(1 for _ in itertools.takewhile(lambda one: one.skipped, reversed(entries)))
     if rules.max_skipped and skipped >= rules.max_skipped:
         return (
             f"{skipped} steps in a row were skipped, up to step {last.step:,}, because their gradients were not "
-            "finite. Try a lower learning_rate or precision = 'fp32' in a new run folder, or a larger max_skipped."
+            "finite. Try a lower learning_rate, in bf16 precision = 'fp32' too, in a new run folder, or a larger "
+            "max_skipped."
         )
     mean = running_mean(entries[:-1])
     if rules.spike and mean is not None and last.loss > rules.spike * mean:
