@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 from tests.evalkit.small import echo, put_distribution
+from tests.plugins.ray_clusters import started, working
 from tests.plugins.ray_runs import Acting, ran, worker_pids
 
 from evalkit import GenerateRequest, LikelihoodRequest, ModelError, models
@@ -36,18 +38,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.syspath_prepend(str(site))
         patch.setenv("PYTHONPATH", str(site))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        before = signal.getsignal(signal.SIGTERM)
-        ray.init(
-            address="local",
-            num_cpus=4,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level="CRITICAL",
-            object_store_memory=100 * 2**20,
-        )
-        signal.signal(signal.SIGTERM, before)
+        made = started(lambda: working(cpus=4))
         yield
-        ray.shutdown()
+        made.close()
 
 
 @pytest.fixture
@@ -128,6 +121,17 @@ def test_a_misspelt_option_is_an_unknown_name() -> None:
 
 
 # With one
+
+
+def test_nobody_on_another_machine_reaches_a_cluster_of_our_own(cluster: None) -> None:
+    """What listens on every interface answers at 127.0.0.2, too."""
+    (node,) = ray.nodes()
+    assert node["NodeManagerAddress"] == "127.0.0.1"
+    gcs = int(ray.get_runtime_context().gcs_address.rpartition(":")[2])
+    for port in (gcs, node["NodeManagerPort"], node["ObjectManagerPort"]):
+        socket.create_connection(("127.0.0.1", port), timeout=10).close()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.2", port), timeout=10)
 
 
 def test_replicas_keep_the_contract(cluster: None) -> None:
@@ -259,6 +263,28 @@ def test_what_others_occupy_is_waited_for_only_so_long(replicas: Callable[..., A
     with pytest.raises(ModelError, match="The cluster found no room for a replica of 1 CPU within 1 s"):
         late.open()
     late.close()
+
+
+def test_no_wait_is_without_a_limit_when_the_time_to_find_room_is_over(
+    replicas: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from evalkit_ray.crew import Crew, Event
+
+    waits: list[float] = []
+    events = Crew._events
+
+    def noted(self: Crew, timeout: float) -> Iterator[Event]:
+        waits.append(timeout)
+        return events(self, timeout)
+
+    monkeypatch.setattr(Crew, "_events", noted)
+    replicas(workers=1)
+    late = evalkit_ray.Ray("dummy", workers=4, placement_timeout=0.0)
+    with pytest.raises(ModelError, match="The cluster found no room for a replica of 1 CPU within 0 s"):
+        late.open()
+    late.close()
+    assert waits
+    assert all(0 < seconds <= 60 for seconds in waits)
 
 
 def test_remarks_and_accounts_of_replicas_come_through(replicas: Callable[..., Any]) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import signal
+import select
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.evalkit.small import echo
+from tests.plugins.ray_clusters import started
 from tests.plugins.ray_runs import Acting, ran
 
 from evalkit import ModelError
@@ -19,32 +21,61 @@ evalkit_ray = pytest.importorskip("evalkit_ray")
 N = 400
 
 
-@pytest.fixture(scope="module")
-def nodes() -> Iterator[tuple[Any, Any]]:
-    """A cluster of a head and another node, of one processor each; the cluster and the other node."""
-    from ray.cluster_utils import Cluster
+class Nodes:
+    """The two nodes, kept by a process of their own; raises ModelError where they are not there in two minutes."""
 
-    node = {"num_cpus": 1, "object_store_memory": 100 * 2**20, "include_dashboard": False}
+    def __init__(self, log: Path) -> None:
+        program = [sys.executable, str(Path(__file__).with_name("ray_two_nodes.py"))]
+        with log.open("w") as stderr:
+            self._process = subprocess.Popen(
+                program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True
+            )
+        try:
+            self.address = self._line(120)
+        except TimeoutError as error:
+            self.close()
+            raise ModelError(f"Two nodes do not start: {log.read_text()[-1000:]}") from error
+
+    def lose(self) -> None:
+        """Kill the other node."""
+        assert self._process.stdin is not None
+        print("lose", file=self._process.stdin, flush=True)
+        assert self._line(60) == "lost"
+
+    def close(self) -> None:
+        try:
+            self._process.communicate(timeout=30)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.communicate()
+
+    def _line(self, limit: float) -> str:
+        assert self._process.stdout is not None
+        found = select.select([self._process.stdout], [], [], limit)[0]
+        if line := self._process.stdout.readline().strip() if found else "":
+            return line
+        raise TimeoutError
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
+    log = tmp_path_factory.mktemp("nodes") / "log"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        before = signal.getsignal(signal.SIGTERM)
-        cluster = Cluster(initialize_head=True, head_node_args=node)
-        other = cluster.add_node(num_cpus=1, object_store_memory=100 * 2**20)
-        patch.setenv("RAY_ADDRESS", cluster.address)
-        yield cluster, other
+        made = started(lambda: Nodes(log))
+        patch.setenv("RAY_ADDRESS", made.address)
+        yield made
         ray.shutdown()
-        cluster.shutdown()
-        signal.signal(signal.SIGTERM, before)
+        made.close()
 
 
-def test_a_run_that_loses_a_node_has_the_records_of_one_that_does_not(nodes: tuple[Any, Any], tmp_path: Path) -> None:
-    cluster, other = nodes
+def test_a_run_that_loses_a_node_has_the_records_of_one_that_does_not(nodes: Nodes, tmp_path: Path) -> None:
     backend = evalkit_ray.Ray("dummy", workers=3, address="auto")
     with pytest.raises(ModelError, match="3 replicas of 1 CPU cannot be placed: the cluster has 2 CPUs on 2 nodes"):
         backend.open()
     backend.close()
     alone, _ = ran("dummy", {}, tmp_path / "alone", echo(n=N))
-    lose = Acting(after=80, act=lambda: cluster.remove_node(other, allow_graceful=False))
+    lose = Acting(after=80, act=nodes.lose)
     options = {"address": "auto", "delay": "0.01"}
     spread, positions = ran("ray:dummy", options, tmp_path / "spread", echo(n=N), lose)
     assert spread == alone

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.evalkit.killing import positions, stopped
+from tests.plugins.ray_clusters import logs, require_ray
 
 pytest.importorskip("ray")
 pytest.importorskip("evalkit_ray")
@@ -38,6 +39,9 @@ def test_an_interrupted_run_is_resumable_and_leaves_no_process(
     run = ["run", "-m", "ray:dummy", "-M", "workers=2", "-M", "delay=0.05", "-b", "arithmetic", "-B", "n=5000"]
     command = [sys.executable, "-m", "evalkit", *run, "--out", str(tmp_path)]
     code, told = stopped(command, tmp_path, by=by, after=2000)
+    if code != 75:
+        sys.stderr.write(told + logs())
+        require_ray()
     assert code == 75
     kept = positions(tmp_path)
     assert len(kept) == len(set(kept))

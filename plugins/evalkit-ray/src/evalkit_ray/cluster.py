@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from evalkit.errors import ModelError
-
-#: Bytes of the shared memory that a cluster of our own sets aside; what passes through it is texts.
-OBJECT_STORE = 128 * 2**20
+from evalkit_ray.own import ENDING, LIMIT, Head, join, within
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,19 +34,33 @@ class Needs:
 
 
 class Cluster:
-    """A connection to a Ray cluster; ``address`` None starts one on this machine that ends with the connection."""
+    """A connection to a Ray cluster; ``address`` None starts one on this machine that ends with the connection.
 
-    def __init__(self, address: str | None) -> None:
+    ``cpus`` is how many processors that one hands out, if not those that the machine has. Raises ModelError where there
+    is no cluster to join or none can be started, or ``limit`` seconds pass over either.
+    """
+
+    def __init__(self, address: str | None, *, cpus: int | None = None, limit: float = LIMIT) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        with _own_signals():
+        try:
+            import ray
+        except ImportError as error:
+            raise ModelError(f"The backend ray needs Ray: pip install evalkit-ray ({error}).") from error
+        self._head: Head | None = None
+        #: Not ours to end where the calling program has made it.
+        self._is_ours = not ray.is_initialized()
+        if not self._is_ours:
+            return
+        if address is not None:
+            _join(address, limit)
+        else:
+            self._head = Head(cpus=cpus, limit=limit)
             try:
-                import ray
-            except ImportError as error:
-                raise ModelError(f"The backend ray needs Ray: pip install evalkit-ray ({error}).") from error
-            #: Not ours to end where the calling program has made it.
-            self._is_ours = not ray.is_initialized()
-            if self._is_ours:
-                _connect(address)
+                _join_own(self._head, limit)
+            except BaseException:
+                self._head.close()
+                raise
+        _silence()
 
     def nodes(self) -> list[Mapping[str, float]]:
         """The resources of each node that is alive."""
@@ -87,26 +97,37 @@ class Cluster:
         import ray
 
         if self._is_ours:
-            with _own_signals():
-                ray.shutdown()
+            with contextlib.suppress(TimeoutError):  # what is left of it ends with this process
+                within(ENDING, ray.shutdown)
+        if self._head is not None:
+            self._head.close()
+            self._head = None
 
 
-def _connect(address: str | None) -> None:
+def _join(address: str, limit: float) -> None:
     import ray
 
-    # "local" and not None: with None, Ray would join whatever RAY_ADDRESS names.
-    own: dict[str, Any] = {"include_dashboard": False, "object_store_memory": OBJECT_STORE} if address is None else {}
     try:
-        ray.init(address=address or "local", log_to_driver=False, logging_level="CRITICAL", **own)
+        within(limit, lambda: ray.init(address=address, log_to_driver=False, logging_level="CRITICAL"))
     except Exception as error:  # Ray raises errors of gRPC, of sockets and of its own
-        first = " ".join(str(error).split())[:300].rstrip(".")
-        if address is None:
-            raise ModelError(f"Ray cannot be started on this machine: {first}.") from error
         raise ModelError(
-            f"There is no Ray cluster to join at address={address} ({first}): start one with `ray start --head`, or "
-            "leave address out to use this machine alone."
+            f"There is no Ray cluster to join at address={address} ({_first(error, limit)}): start one with "
+            "`ray start --head`, or leave address out to use this machine alone."
         ) from error
-    _silence()
+
+
+def _join_own(head: Head, limit: float) -> None:
+    try:
+        within(limit, lambda: join(head.address, head.mode))
+    except Exception as error:  # the same kinds
+        raise ModelError(
+            f"Ray was started on this machine, but cannot be joined at {head.address}: {_first(error, limit)}."
+        ) from error
+
+
+def _first(error: Exception, limit: float) -> str:
+    text = f"no answer within {limit:g} s" if isinstance(error, TimeoutError) else " ".join(str(error).split())
+    return text[:300].rstrip(".")
 
 
 def _silence() -> None:
@@ -115,19 +136,6 @@ def _silence() -> None:
 
     if hasattr(worker, "print_to_stdstream"):
         worker.print_to_stdstream = lambda *_, **__: None
-
-
-@contextlib.contextmanager
-def _own_signals() -> Iterator[None]:
-    """Ray puts a handler of its own in place of the one by which a run stops orderly."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _words(amounts: Mapping[str, float]) -> str:

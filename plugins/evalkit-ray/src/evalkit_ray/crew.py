@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: How often a replica is started anew without having answered anything since the last time.
 RESTARTS = 5
+#: Seconds: between two looks at replicas that load; an answer may be on its way once it is given.
+LOOK, FETCH = 0.5, 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,12 +95,12 @@ class Crew:
         return len(self._workers)
 
     def open(self) -> None:
-        """Start the replicas and wait until they have loaded; raises ModelError where the cluster finds no room."""
+        """Start the replicas and wait until those with room have loaded; raises ModelError where none has in time."""
         for worker in self._workers:
             self._start(worker)
         deadline = time.monotonic() + self._plan.patience
         while not all(one.ready for one in self._workers if one.placed or (one.actor and time.monotonic() < deadline)):
-            for event in self._events(max(0.0, deadline - time.monotonic()) or None):
+            for event in self._events(max(LOOK, deadline - time.monotonic())):
                 self._settle(event)
             self._require_some()
         if not any(worker.ready for worker in self._workers):
@@ -166,7 +168,7 @@ class Crew:
     def _call(self, worker: Worker, name: str) -> None:
         self._calls[getattr(worker.actor, name).remote()] = worker, name
 
-    def _events(self, timeout: float | None) -> Iterator[Event]:
+    def _events(self, timeout: float) -> Iterator[Event]:
         """What has come in, waiting for something at most so many seconds."""
         import ray
 
@@ -178,7 +180,7 @@ class Crew:
             if (held := self._calls.pop(ref, None)) is None:  # its worker was lost by an event before this one
                 continue
             try:
-                yield Event(*held, ray.get(ref), None)
+                yield Event(*held, ray.get(ref, timeout=FETCH), None)
             except ray.exceptions.RayError as error:
                 yield Event(*held, None, error)
 

@@ -1,0 +1,36 @@
+"""A cluster of this machine that does not start: nothing waits for it without a limit."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from evalkit import ModelError
+
+pytest.importorskip("ray")
+own = pytest.importorskip("evalkit_ray.own")
+
+
+def test_a_call_of_rays_that_does_not_return_is_not_waited_for() -> None:
+    with pytest.raises(TimeoutError):
+        own.within(0.05, threading.Event().wait)
+    with pytest.raises(KeyError):
+        own.within(60, lambda: os.environ["EVALKIT_NO_SUCH_VARIABLE"])
+
+
+def test_a_cluster_that_does_not_start_in_time_is_given_up_in_one_sentence() -> None:
+    with pytest.raises(ModelError) as raised:
+        own.Head(limit=0.01)
+    assert str(raised.value).startswith("Ray has not started on this machine within 0.01 s: see ")
+    assert str(raised.value).endswith("or start it by hand (`ray start --head`) and give address=auto.")
+
+
+def test_a_cluster_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "file"))
+    monkeypatch.setattr(own, "LONGEST", 1000)
+    with pytest.raises(ModelError, match=r"Ray cannot be started on this machine: NotADirectoryError: .*head\.log"):
+        own.Head()
