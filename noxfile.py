@@ -31,7 +31,9 @@ DISTRIBUTIONS = sorted(file.parent for top in ("packages", "plugins") for file i
 PLUGINS = [folder.name.removeprefix("evalkit-") for folder in DISTRIBUTIONS if folder.parent.name == "plugins"]
 #: Builds the distributions; installed first, so that pip need not fetch it anew for each of them.
 BUILDING = ("hatchling", "editables")
-TESTING = ("pytest", "pytest-cov", "hypothesis", "jsonschema")
+TESTING = ("pytest", "pytest-cov", "pytest-timeout", "hypothesis", "jsonschema")
+#: Seconds after which the tests that are left do not begin; those that hung are told of then.
+SESSION_LIMIT = "--session-timeout=3600"
 
 DEMO = ROOT / ".demo"
 CHECKPOINT = DEMO / "SmolLM2-135M-Instruct"
@@ -77,11 +79,11 @@ def tests(session: nox.Session) -> None:
     if session.python == TORCH_PYTHON:
         session.install(*PINS, "torchmetrics")  # an oracle for the F1 of TyDiQA
         env |= {"EVALKIT_SMOLLM2": str(smollm2(session))}
-        session.run("pytest", "--cov=evalkit", "--cov-report=term", *session.posargs, env=env)
+        session.run("pytest", "--cov=evalkit", "--cov-report=term", SESSION_LIMIT, *session.posargs, env=env)
     else:
         session.log(f"Python {session.python}: torch is not installed, so the tests marked 'torch' are left out.")
         session.log(f"They run in the session tests-{TORCH_PYTHON}.")
-        session.run("pytest", "-m", "not torch", *session.posargs, env=env)
+        session.run("pytest", "-m", "not torch", SESSION_LIMIT, *session.posargs, env=env)
 
 
 @nox.session(reuse_venv=False)
