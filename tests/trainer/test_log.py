@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from tests.trainer.watched import START, entry
 
-from trainer.errors import DataError
+from trainer.errors import DataError, Interrupted
 from trainer.watching.log import Log, read
 from trainer.watching.watch import step_line
 
@@ -98,6 +98,19 @@ def test_a_log_whose_writer_was_killed_goes_on_behind_its_last_whole_line(tmp_pa
     assert steps == list(range(1, len(steps) + 1))
     append(path, {"step": 41}, step=40)
     assert [line["step"] for line in map(json.loads, path.read_text().splitlines())] == list(range(1, 42))
+
+
+def test_a_full_disk_is_told_and_leaves_a_run_to_be_resumed(tmp_path: Path) -> None:
+    log = Log(tmp_path / "log.jsonl", step=0)
+    log.write({"step": 1})
+    with Path("/dev/full").open("w") as full, pytest.raises(Interrupted) as stopped:
+        os.dup2(full.fileno(), log._file.fileno())
+        log.write({"step": 2})
+    told = "log.jsonl cannot be written (No space left on device): make room, then repeat the command to go on."
+    assert str(stopped.value) == f"{tmp_path}/{told}"
+    with pytest.raises(Interrupted):
+        log.close()
+    assert read(tmp_path / "log.jsonl") == [{"step": 1}]
 
 
 def test_the_line_of_a_step_has_its_paces_without_padding_and_its_mfu() -> None:

@@ -13,7 +13,7 @@ from tests.trainer.watched import START, entry
 
 from trainer.errors import TrainerError
 from trainer.watching.told import HeldOut
-from trainer.watching.trackers import held_out_values, step_values, tracker
+from trainer.watching.trackers import held_out_values, require, step_values, tracker
 from trainer.watching.watch import step_line
 
 VALUES = {"loss": 2.0, "dataset_loss/dolly": 1.5}
@@ -49,12 +49,10 @@ def test_tensorboard_forgets_the_steps_that_a_resumed_run_does_anew(tmp_path: Pa
 
 
 @pytest.mark.parametrize("name", ["tensorboard", "trackio", "wandb"])
-def test_a_missing_package_is_one_sentence_with_the_command(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_package_is_one_sentence_with_the_command(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(TrainerError) as missing:
-        tracker(name, out=tmp_path, settings={}, step=0)
+        require(name)
     assert str(missing.value) == (
         f"tracker = {name!r} needs the package {name}, which is not installed: pip install {name}."
     )

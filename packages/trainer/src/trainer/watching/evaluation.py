@@ -186,7 +186,7 @@ class Running:
             for line in pipe:
                 text = redact(line.decode(errors="replace"))
                 # A bar of progress writes one line over and over.
-                self._last = text.rstrip().rpartition("\r")[2].strip() or self._last
+                self._last = " ".join(text.rstrip().rpartition("\r")[2].split()) or self._last
                 file.write(text)
                 file.flush()
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from trainer.errors import DataError
+from trainer.errors import DataError, Interrupted
 
 
 class Log:
@@ -30,21 +31,37 @@ class Log:
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
+        self._path = path
         self._file = path.open("a", encoding="utf-8")
 
     def write(self, line: Mapping[str, Any]) -> None:
-        """Append a line; numbers that are not finite become null, which JSON can say."""
-        self._file.write(_text(line))
-        self._file.flush()
+        """Append a line; numbers that are not finite become null, which JSON can say.
+
+        Raises Interrupted where the disk does not take it, here and below.
+        """
+        with self._resumable():
+            self._file.write(_text(line))
+            self._file.flush()
 
     def sync(self) -> None:
         """See that the disk holds what was written."""
-        os.fsync(self._file.fileno())
+        with self._resumable():
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """See that the disk holds it all, and write no more."""
-        self.sync()
-        self._file.close()
+        with self._resumable(), self._file as file:
+            file.flush()
+            os.fsync(file.fileno())
+
+    @contextmanager
+    def _resumable(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise Interrupted(
+                f"{self._path} cannot be written ({error.strerror}): make room, then repeat the command to go on."
+            ) from None
 
 
 def read(path: Path) -> list[dict[str, Any]]:

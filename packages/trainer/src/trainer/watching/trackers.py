@@ -34,18 +34,24 @@ def tracker(name: str, *, out: Path, settings: Mapping[str, Any], step: int) -> 
     """
     if name == "none":
         return None
-    package, make = _TRACKERS[name]
+    require(name)
     try:
-        import_module(package)
-    except ImportError:
-        raise TrainerError(
-            f"tracker = {name!r} needs the package {package}, which is not installed: pip install {package}."
-        ) from None
-    try:
-        return make(out, settings, step)
+        return _TRACKERS[name](out, settings, step)
     except Exception as error:  # each package has errors of its own
         text = " ".join(str(error).split())
         raise TrainerError(f"{name} does not start ({text}). {_REMEDIES[name]}") from error
+
+
+def require(name: str) -> None:
+    """Raise TrainerError where a tracker's package, which bears its name, is not installed; all ranks find it alike."""
+    if name == "none":
+        return
+    try:
+        import_module(name)
+    except ImportError:
+        raise TrainerError(
+            f"tracker = {name!r} needs the package {name}, which is not installed: pip install {name}."
+        ) from None
 
 
 def step_values(entry: Entry, line: Mapping[str, Any]) -> dict[str, float]:
@@ -126,11 +132,10 @@ class Wandb:
         self._run.finish()
 
 
-#: Name -> its package, and what makes it.
-_TRACKERS: Mapping[str, tuple[str, Callable[[Path, Mapping[str, Any], int], Tracker]]] = {
-    "tensorboard": ("tensorboard", TensorBoard),
-    "trackio": ("trackio", Trackio),
-    "wandb": ("wandb", Wandb),
+_TRACKERS: Mapping[str, Callable[[Path, Mapping[str, Any], int], Tracker]] = {
+    "tensorboard": TensorBoard,
+    "trackio": Trackio,
+    "wandb": Wandb,
 }
 _REMEDIES = {
     "tensorboard": "Is the run folder writable?",

@@ -6,10 +6,12 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from trainer.errors import Interrupted
 from trainer.watching import run_file, trackers
 from trainer.watching.alarms import Alarm, Rules, alarm, warning
 from trainer.watching.log import Log
@@ -53,7 +55,11 @@ class Watch(Protocol):
 
 
 def open_watch(resolved: Resolved, *, rank: int) -> Watch:
-    """The watch of a rank."""
+    """The watch of a rank; raises TrainerError, on all of them, where the tracker's package is not installed.
+
+    A rank that found it out alone, and later, would leave the others waiting for it.
+    """
+    trackers.require(resolved.settings.tracker)
     return Writer(resolved=resolved) if rank == 0 else Guard(rules(resolved))
 
 
@@ -175,8 +181,9 @@ class Writer:
         self.progress.stop()
         self._track(lambda one: one.close())
         if self._log is not None:
-            self._write(self._recent[-1].step if self._recent else self._start.step, event="ended", text=how)
-            self._log.close()
+            with suppress(Interrupted):  # on a full disk, of which the run has ended
+                self._write(self._recent[-1].step if self._recent else self._start.step, event="ended", text=how)
+                self._log.close()
             self._log = None
             self._card()
 
