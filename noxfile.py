@@ -181,6 +181,43 @@ def demo(session: nox.Session) -> None:
     )
 
 
+@nox.session
+def demo_train(session: nox.Session) -> None:
+    """Tune a small language model on published rows with DeepSpeed, two processes, and ask it questions."""
+    session.install(*PINS, *BUILDING)
+    install_tree(session, torch=True)
+    smollm2(session)
+    place = DEMO / "tune"
+    rows = _relative(place / "rows")
+    _instructions(session, rows)
+    session.run("python", "demo/split.py", rows, "dolly=360+50", "oasst1=150+50", "alpaca=400+50")
+    for part in ("train", "held-out"):
+        which = ("--tokenizer", _relative(CHECKPOINT), "--max-length", "512", "--to", _relative(place / part))
+        session.run("trainer", "data", "prepare", f"{rows}/{part}.jsonl", *which)
+    session.run("torchrun", "--standalone", "--nproc-per-node=2", "-m", "trainer", "train", "demo/tune.toml")
+    model, runs = (_relative(place / name) for name in ("run/model", "runs"))
+    data = Path(os.environ.get("EVALKIT_TEST_DATA", "../shared/data"))
+    source = str(data) if data.is_dir() else "sample"
+    session.run("evalkit", "run", "--model", f"hf:{model}", "-b", "gsm", "--data", source, "--limit", "5", "--out", runs)
+
+
+def _instructions(session: nox.Session, folder: str) -> None:
+    """Conversations of Dolly, Open Assistant and Alpaca: of the rows among the test data, or of the publishers' files."""
+    data = Path(os.environ.get("EVALKIT_TEST_DATA", "../shared/data")) / "instruct"
+    convert = ("trainer", "data", "convert")
+    if data.is_dir():
+        dolly, tree = data / "dolly" / "dtkd_valid.jsonl.gz", data / "oasst" / "en_100_tree.jsonl.gz"
+        alpaca = data.parent / "nc" / "alpaca" / "alpaca_5000.json.gz"
+        session.run(*convert, "--mapping", "alpaca", "--name", "dolly", str(dolly), "--to", folder)
+        session.run(*convert, "oasst1", "--raw", str(tree), "--to", folder)
+        session.run(*convert, "alpaca", "--raw", str(alpaca), "--to", folder)
+        return
+    raw = _relative(DEMO / "raw")
+    names = ("dolly", "oasst1", "alpaca")
+    session.run("trainer", "data", "fetch", *names, "--to", raw, env={"HF_HUB_OFFLINE": "0"})
+    session.run(*convert, *names, "--raw", raw, "--limit", "1000", "--to", folder)
+
+
 @nox.session(venv_backend="none")
 def new(session: nox.Session) -> None:
     """Make a benchmark plugin with its test, ready to edit: ``nox -s new -- riddles``."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 #: What a Learner puts before the names of the model that it wraps.
-_LEARNER = "model."
+LEARNER = "model."
 
 
 def export(
@@ -36,6 +36,7 @@ def export(
     unless given. Raises TrainerError where weights are missing or the disk is full.
     """
     opened = Frame.open(frame)
+    folder.parent.mkdir(parents=True, exist_ok=True)
     draft = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(draft, ignore_errors=True)
     try:
@@ -56,7 +57,7 @@ def _fill(
     frame.copy(draft, dtype)
     with ExitStack() as stack:
         weights = stack.enter_context(Shards(draft, frame.shapes, dtype, limit=shard_bytes))
-        parameters = ((name.removeprefix(_LEARNER), tensor) for name, tensor in parameters)
+        parameters = ((name.removeprefix(LEARNER), tensor) for name, tensor in parameters)
         if frame.adapter:
             shutil.copytree(frame.folder / ADAPTER, draft / ADAPTER)
             adapter = Shards(draft / ADAPTER, frame.adapter, "float32", limit=sys.maxsize, stem="adapter_model")

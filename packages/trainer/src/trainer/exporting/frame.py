@@ -43,6 +43,8 @@ class Frame:
     scale: float
     #: ``bfloat16`` or ``float32``.
     dtype: str
+    #: The rows of the embeddings.
+    vocabulary: int
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -85,7 +87,8 @@ def write(
     whole.chat_template = text
     whole.save_pretrained(draft)
     config = _config(model, loaded, vocabulary, dtype)
-    told = {"dtype": dtype, "scale": lora.lora_alpha / lora.r if lora is not None else 0.0, **_shapes(config, lora)}
+    scale = lora.lora_alpha / lora.r if lora is not None else 0.0
+    told = {"dtype": dtype, "vocabulary": vocabulary, "scale": scale, **_shapes(config, lora)}
     config.save_pretrained(draft)
     _generation(loaded, made_of["template"]).save_pretrained(draft)
     if lora is not None:
