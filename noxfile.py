@@ -198,11 +198,13 @@ def demo_train(session: nox.Session) -> None:
     model, runs = (_relative(place / name) for name in ("run/model", "runs"))
     data = Path(os.environ.get("EVALKIT_TEST_DATA", "../shared/data"))
     source = str(data) if data.is_dir() else "sample"
-    session.run("evalkit", "run", "--model", f"hf:{model}", "-b", "gsm", "--data", source, "--limit", "5", "--out", runs)
+    session.run(
+        "evalkit", "run", "--model", f"hf:{model}", "-b", "gsm", "--data", source, "--limit", "5", "--out", runs
+    )
 
 
 def _instructions(session: nox.Session, folder: str) -> None:
-    """Conversations of Dolly, Open Assistant and Alpaca: of the rows among the test data, or of the publishers' files."""
+    """Conversations of Dolly, Open Assistant and Alpaca: of the test data, or of the publishers' files."""
     data = Path(os.environ.get("EVALKIT_TEST_DATA", "../shared/data")) / "instruct"
     convert = ("trainer", "data", "convert")
     if data.is_dir():

@@ -6,6 +6,7 @@ be exported without the model that it started from.
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from typing import Any, Self
 
 from trainer.conversation import Conversation, Message
 from trainer.errors import DataError, TrainerError
+from trainer.exporting.merge import PREFIX
 from trainer.rendering import template, tokenizer
 from trainer.rendering.render import Renderer
 from trainer.rendering.rendered import Reason
@@ -143,10 +145,11 @@ def _shapes(config: Any, lora: Any) -> dict[str, dict[str, Any]]:
         shapes = {called[name]: tuple(one.shape) for name, one in empty.state_dict().items() if name not in tied}
         adapter = {}
         if lora is not None:
-            from peft import get_peft_model, get_peft_model_state_dict
+            from peft import inject_adapter_in_model
 
-            adapted = get_peft_model(empty, lora)
-            adapter = {name: tuple(one.shape) for name, one in get_peft_model_state_dict(adapted).items()}
+            adapted = inject_adapter_in_model(copy.deepcopy(lora), empty)
+            matrices = {name: one for name, one in adapted.named_parameters() if ".lora_" in name}
+            adapter = {PREFIX + name.replace(".default.", "."): tuple(one.shape) for name, one in matrices.items()}
     names = {name: other for name, other in called.items() if name != other}
     return {"shapes": shapes, "names": names, "adapter": adapter}
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from trainer.errors import DataError, UnknownName
 from trainer.exporting.export import LEARNER
 from trainer.exporting.frame import Frame
+from trainer.exporting.merge import PREFIX
 from trainer.training import checkpoint
 from trainer.training.checkpoint import Checkpoint
 from trainer.training.fragments import KINDS
@@ -96,8 +97,6 @@ def _whole(pieces: Sequence[_Piece], shape: tuple[int, ...], dtype: str) -> torc
 
 def _adapters(frame: Frame) -> Mapping[str, tuple[int, ...]]:
     """The shapes of the adapter's matrices by the names that a Learner gives them."""
-    from trainer.exporting.merge import PREFIX
-
     return {
         LEARNER + name.removeprefix(PREFIX).removesuffix(".weight") + ".default.weight": shape
         for name, shape in frame.adapter.items()
@@ -109,6 +108,5 @@ def _base(found: Checkpoint, frame: Frame, dtype: str) -> Iterator[tuple[str, to
 
     from trainer.training import model
 
-    rows = frame.vocabulary
-    loaded = model.load(found.state.learnt["model"], getattr(torch, dtype), rows=rows)
+    loaded = model.load(found.state.learnt["model"], getattr(torch, dtype), rows=frame.vocabulary)
     yield from ((name, one.detach()) for name, one in loaded.named_parameters())
