@@ -50,18 +50,20 @@ def causal(kind: str, seed: int = 0, **changes: Any) -> Any:
     return made
 
 
-def save(kind: str, folder: Path, seed: int = 0, **changes: Any) -> Path:
+def save(kind: str, folder: Path, seed: int = 0, tokenizer: str = "", **changes: Any) -> Path:
     """A model's folder with weights, settings and tokenizer."""
-    small_tokenizers.save(kind, folder)
+    small_tokenizers.save(tokenizer or kind, folder)
     transformers.utils.logging.disable_progress_bar()
     causal(kind, seed, **changes).save_pretrained(folder)
     return folder
 
 
-def prepare(source: Path, folder: Path, count: int = 60, seed: int = 0, max_length: int = 120) -> Prepared:
-    """Conversations of two datasets, prepared for a model's folder in the Tülu template."""
+def prepare(
+    source: Path, folder: Path, *, count: int = 60, seed: int = 0, max_length: int = 120, template: str = "tulu"
+) -> Prepared:
+    """Conversations of two datasets, prepared for a model's folder."""
     file = preparing.write(folder.parent / f"{folder.name}.jsonl", preparing.rows(count, seed))
-    made, _ = preparing.made(file, render.load(str(source), max_length=max_length), folder)
+    made, _ = preparing.made(file, render.load(str(source), template=template, max_length=max_length), folder)
     return made
 
 
