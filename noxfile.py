@@ -194,7 +194,7 @@ def demo_train(session: nox.Session) -> None:
     for part in ("train", "held-out"):
         which = ("--tokenizer", _relative(CHECKPOINT), "--max-length", "512", "--to", _relative(place / part))
         session.run("trainer", "data", "prepare", f"{rows}/{part}.jsonl", *which)
-    session.run("torchrun", "--standalone", "--nproc-per-node=2", "-m", "trainer", "train", "demo/tune.toml")
+    session.run("trainer", "launch", "demo/tune.toml", "--gpus-per-node", "2")
     model, runs = (_relative(place / name) for name in ("run/model", "runs"))
     data = Path(os.environ.get("EVALKIT_TEST_DATA", "../shared/data"))
     source = str(data) if data.is_dir() else "sample"

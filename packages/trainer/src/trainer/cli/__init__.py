@@ -46,9 +46,9 @@ class Commands(click.Group):
 )
 @click.version_option(package_name="trainer")
 def trainer() -> None:
-    """Tune a language model on instructions: public data, one chat schema, exact masks.
+    """Tune a language model on instructions: public data, one chat schema, exact masks, DeepSpeed.
 
-    Training itself is not built yet; `trainer data` prepares, checks and counts what it will learn from.
+    `trainer data` prepares what is learnt, `trainer train` learns it and leaves a folder that evalkit opens.
     """
 
 
