@@ -13,7 +13,7 @@ import click
 from trainer.errors import TrainerError
 
 #: In the order in which a user meets them.
-COMMANDS = ("data", "recipes", "config", "launch", "train", "export", "card", "prove", "paper")
+COMMANDS = ("data", "recipes", "config", "plan", "launch", "train", "export", "card", "prove", "paper")
 
 
 class Commands(click.Group):

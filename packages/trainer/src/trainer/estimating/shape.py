@@ -37,6 +37,8 @@ class Shape:
     mlp_bias: bool
     #: Width of the embedding where it is not ``hidden`` (OPT 350M).
     embedding: int
+    #: Elements of a head that positions rotate; OPT adds learnt positions instead.
+    rotation: int = 0
     #: Whether a norm stands behind the last layer.
     final_norm: bool = True
     dropout: float = 0.0
@@ -149,6 +151,7 @@ def _llama(config: Mapping[str, Any]) -> Shape:
         attention_bias=bool(config.get("attention_bias", False)),
         mlp_bias=bool(config.get("mlp_bias", False)),
         embedding=hidden,
+        rotation=config.get("head_dim") or hidden // heads,
     )
 
 
@@ -177,6 +180,8 @@ def _opt(config: Mapping[str, Any]) -> Shape:
 
 def _gpt_neox(config: Mapping[str, Any]) -> Shape:
     hidden, heads = config["hidden_size"], config["num_attention_heads"]
+    # The first name is that of checkpoints of before transformers 5.
+    share = config.get("rotary_pct") or (config.get("rope_parameters") or {}).get("partial_rotary_factor", 0.25)
     return Shape(
         family="gpt_neox",
         layers=config["num_hidden_layers"],
@@ -191,6 +196,7 @@ def _gpt_neox(config: Mapping[str, Any]) -> Shape:
         attention_bias=bool(config.get("attention_bias", True)),
         mlp_bias=True,
         embedding=hidden,
+        rotation=-(-int(hidden // heads * share) // 2) * 2,  # in pairs
         dropout=float(config.get("hidden_dropout", 0.0)),
     )
 
