@@ -50,15 +50,16 @@ def train(settings: Settings, watch: Watch, *, until: int = 0) -> Path:
     TrainerErrors where model, data, settings, ranks or disk are not as they should be.
     """
     out = Path(settings.out)
+    rank, world, _ = engines.world()
+    # First of all: what is wrong on one rank alone is then told by all of them, and nobody waits for it.
+    preflight.check(settings, rank, world)
     prepared = Prepared.open(Path(settings.data))
     held_out = open_held_out(settings, prepared)
-    rank, world, _ = engines.world()
     feed = Feed.open(settings, prepared, rank=rank, world=world)
     if (out / MODEL).exists() and resume.is_done(settings, prepared, feed.steps):
         watch.say(f"{out} is done and {out / MODEL} holds its model: set out to another folder to train anew.")
         return out / MODEL
     tokenizer = model.check(settings.model, prepared)
-    preflight.check(settings, rank, world)
     datasets = max(len(one.names) for one in (prepared, held_out) if one)
     build = partial(learner.build, settings, tokenizer, datasets=datasets)
     engine = engines.open_engine(settings, build)
