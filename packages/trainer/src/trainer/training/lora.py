@@ -1,15 +1,12 @@
-"""Low-rank adapters by peft: a few small matrices learn, and in the end are added to the weights beside them."""
+"""Low-rank adapters by peft: a few small matrices learn, which the export adds to the weights beside them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from trainer.errors import ModelError, TrainerError
 
 if TYPE_CHECKING:
-    import torch
-
     from trainer.training.settings import Settings
 
 _NAME = "default"
@@ -42,35 +39,6 @@ def adapt(model: Any, settings: Settings) -> None:
     for name, parameter in model.named_parameters():
         parameter.requires_grad_("lora_" in name)
         parameter.data = parameter.data.to(model.dtype)
-
-
-def merge(parameters: Iterable[tuple[str, torch.Tensor]], scale: float) -> Iterator[tuple[str, torch.Tensor]]:
-    """The named weights of an adapted model as those of a plain one: W + scale x B A, summed in float32.
-
-    ``scale`` is lora_alpha / lora_rank. One layer's weights are held at a time: its adapters come right behind it.
-    """
-    held: dict[str, dict[str, torch.Tensor]] = {}
-    for name, tensor in parameters:
-        layer, part = _parse(name)
-        if part is None:
-            yield layer, tensor
-            continue
-        parts = held.setdefault(layer, {})
-        parts[part] = tensor
-        if len(parts) == 3:
-            update = parts["lora_B"].float() @ parts["lora_A"].float()
-            weight = held.pop(layer)["weight"]
-            yield f"{layer}.weight", (weight.float() + scale * update).to(weight.dtype)
-
-
-def _parse(name: str) -> tuple[str, str | None]:
-    """The layer of an adapted weight and which of three it is; or the name that any other has without adapters."""
-    for part in ("lora_A", "lora_B"):
-        if name.endswith(f".{part}.{_NAME}.weight"):
-            return name.removesuffix(f".{part}.{_NAME}.weight"), part
-    if name.endswith(".base_layer.weight"):
-        return name.removesuffix(".base_layer.weight"), "weight"
-    return name.replace(".base_layer.", "."), None
 
 
 def _is_linear(module: Any) -> bool:
