@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 #: torch's name of a dtype: the format's name, and the bytes of a number.
 DTYPES = {"bfloat16": ("BF16", 2), "float32": ("F32", 4)}
 
+#: Numbers that are rounded at a time.
+_SLICE = 1 << 22
+
 #: Large enough for few files, small enough to be copied, or fetched anew, one by one.
 SHARD_BYTES = 5_000_000_000
 
@@ -100,7 +103,10 @@ class Shards:
         if name not in self._missing:
             raise TrainerError(f"The weight {name} came twice.")
         shard, start, _ = self._place[name]
-        _write(self._files[shard.name], _raw(tensor, self._dtype), start)
+        width = DTYPES[self._dtype][1]
+        flat = tensor.detach().reshape(-1)
+        for place in range(0, len(flat), _SLICE):
+            _write(self._files[shard.name], _raw(flat[place : place + _SLICE], self._dtype), start + place * width)
         del self._missing[name]
 
     def __exit__(self, kind: object, *_: object) -> None:
@@ -142,12 +148,12 @@ def _shard(name: str, shapes: Mapping[str, tuple[int, ...]], dtype: str) -> Shar
     return Shard(name=name, header=header, places={one: (starts[one], size) for one, size in sizes.items()})
 
 
-def _raw(tensor: torch.Tensor, dtype: str) -> memoryview:
-    """The bytes of a tensor, rounded to nearest."""
+def _raw(flat: torch.Tensor, dtype: str) -> memoryview:
+    """The bytes of numbers, rounded to nearest."""
     import torch
 
-    made = tensor.detach().to(device="cpu", dtype=getattr(torch, dtype)).contiguous()
-    return memoryview(made.reshape(-1).view(torch.uint8).numpy())
+    made = flat.to(device="cpu", dtype=getattr(torch, dtype)).contiguous()
+    return memoryview(made.view(torch.uint8).numpy())
 
 
 def _write(file: FileIO, content: memoryview, start: int) -> None:

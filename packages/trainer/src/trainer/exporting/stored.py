@@ -85,14 +85,20 @@ def _pieces(stack: ExitStack, paths: Sequence[Path]) -> Mapping[str, list[_Piece
 def _whole(pieces: Sequence[_Piece], shape: tuple[int, ...], dtype: str) -> torch.Tensor:
     import torch
 
-    parts = [one.file.get_tensor(one.key).to(getattr(torch, dtype)) for one in pieces]
-    whole = torch.cat(parts) if len(parts) > 1 else parts[0]
-    if whole.numel() != torch.Size(shape).numel():
+    whole = torch.empty(shape, dtype=getattr(torch, dtype))
+    flat, filled = whole.view(-1), 0
+    for one in pieces:
+        part = one.file.get_tensor(one.key)
+        if one.start != filled or filled + len(part) > len(flat):
+            break
+        flat[filled : filled + len(part)] = part
+        filled += len(part)
+    if filled != len(flat):
         raise DataError(
-            f"The checkpoint holds {whole.numel():,} numbers of {pieces[0].key.split(':', 2)[2]}, whose shape is"
-            f" {shape}: it and the run's frame do not belong together."
+            f"The checkpoint does not hold all of {pieces[0].key.split(':', 2)[2]}, whose shape is {shape}: it and the"
+            " run's frame do not belong together."
         )
-    return whole.reshape(shape)
+    return whole
 
 
 def _adapters(frame: Frame) -> Mapping[str, tuple[int, ...]]:
