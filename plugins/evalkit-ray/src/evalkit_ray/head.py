@@ -6,6 +6,7 @@ import faulthandler
 import json
 import os
 import select
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -32,6 +33,7 @@ def main(folder: Path, limit: float, options: dict[str, object]) -> None:
     while os.getppid() == starter and not select.select([sys.stdin], [], [], 1.0)[0]:
         pass
     ray.shutdown()
+    shutil.rmtree(folder, ignore_errors=True)  # a starter that was killed does not
 
 
 if __name__ == "__main__":
