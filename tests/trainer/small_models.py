@@ -59,7 +59,7 @@ def save(kind: str, folder: Path, seed: int = 0, tokenizer: str = "", **changes:
 
 
 def prepare(
-    source: Path, folder: Path, *, count: int = 60, seed: int = 0, max_length: int = 120, template: str = "tulu"
+    source: Path, folder: Path, count: int = 60, *, seed: int = 0, max_length: int = 120, template: str = "tulu"
 ) -> Prepared:
     """Conversations of two datasets, prepared for a model's folder."""
     file = preparing.write(folder.parent / f"{folder.name}.jsonl", preparing.rows(count, seed))

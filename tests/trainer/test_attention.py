@@ -78,7 +78,8 @@ def test_positions_that_run_on_are_refused(monkeypatch: pytest.MonkeyPatch) -> N
     inputs = small.Learner._inputs
 
     def running(self: Any, batch: Any) -> dict[str, Any]:
-        return inputs(self, batch) | {"position_ids": torch.arange(batch.ids.shape[1])[None]}
+        told: dict[str, Any] = inputs(self, batch)
+        return told | {"position_ids": torch.arange(batch.ids.shape[1])[None]}
 
     monkeypatch.setattr(small.Learner, "_inputs", running)
     seen = isolation.look(module, "cpu")

@@ -48,12 +48,8 @@ def test_exactly_the_learnt_tokens_are_asked_for_at_the_position_before_them(pre
     micro = Micro(rows=rows, width=width)
     made = batch.make(micro, prepared, weights(prepared))
     flat = made.ids.flatten()
-    columns = zip(
-        made.places.tolist(), made.targets.tolist(), made.weights.tolist(), made.datasets.tolist(), strict=True
-    )
-    found = [
-        (*divmod(place, width), int(flat[place]), target, weight, dataset) for place, target, weight, dataset in columns
-    ]
+    columns = (one.tolist() for one in (made.places, made.targets, made.weights, made.datasets))
+    found = [(*divmod(place, width), int(flat[place]), *told) for place, *told in zip(*columns, strict=True)]
     assert found == expected(prepared, micro)
 
 
