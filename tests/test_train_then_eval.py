@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("torch")
+pytest.importorskip("deepspeed")
 
 from tests.trainer import preparing, small_models
 
@@ -45,7 +45,7 @@ def run(program: str, *arguments: str, cwd: Path, ranks: int = 1) -> str:
 
 def test_what_deepspeed_trains_on_two_ranks_is_better_on_other_rows_and_evalkit_opens_it(tmp_path: Path) -> None:
     small_models.save("llama", tmp_path / "base")
-    small_models.prepare(tmp_path / "base", tmp_path / "held-out", 40, seed=1)
+    small_models.prepare(tmp_path / "base", tmp_path / "held-out", count=40, seed=1)
     preparing.write(tmp_path / "train.jsonl", preparing.rows(120))
     which = ("--tokenizer", "base", "--max-length", "120", "--to", "train", "--workers", "1")
     run("trainer", "data", "prepare", "train.jsonl", *which, cwd=tmp_path)
