@@ -78,8 +78,8 @@ class Settings:
     attention: Literal["auto", "varlen", "documents", "mask"] = "auto"
     #: Compute activations anew in the backward pass: less memory, a third more work.
     activation_checkpointing: bool = False
-    #: Bytes of logits that are held at once.
-    logits_bytes: int = 256 * 2**20
+    #: Bytes of logits that are held at once; where there are more, the head is computed in pieces, and each twice.
+    logits_bytes: int = 2**30
 
     #: The rank of LoRA's matrices; 0: all weights are tuned.
     lora_rank: int = 0
