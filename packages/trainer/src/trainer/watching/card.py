@@ -106,48 +106,43 @@ def _subtitle(history: History) -> str:
 
 def _numbers(history: History) -> list[tuple[str, str, str]]:
     """What is to be seen at a glance: name, number and what is to be said of it."""
-    done = history.steps[-1]["step"] if history.steps else 0
-    found = [("State", history.state, ""), ("Steps", f"{done:,}", f"of {history.run['steps']:,}")]
-    if not history.steps:
-        return found
-    seconds, tokens = history.total("seconds"), history.total("tokens")
-    found[1] = ("Steps", f"{done:,}", f"of {history.run['steps']:,} · {history.steps[-1]['epoch']:.4g} epochs")
-    found.append(("Training loss", _fall([y for _, y in history.curve("loss")]), "mean of the first and last tenth"))
-    if history.held_out:
-        values = [value for _, value in history.held_out_of()]
-        first, last = values[0], values[-1]
-        change = f" ({last / first - 1:+.1%})" if first and last is not None and len(values) > 1 else ""
-        told = f"{_number(first)} → {_number(last)}" if len(values) > 1 else _number(last)
-        found.append(("Held-out loss", told, f"step {history.held_out[0]['step']:,} to {done:,}{change}"))
-    share = history.total("supervised") / tokens if tokens else 0.0
-    padding = 1 - tokens / history.total("slots") if history.total("slots") else 0.0
-    found.append(
-        (
-            "Tokens",
-            f"{tokens:,.0f}",
-            f"{share:.1%} supervised · {f'{padding:.1%} padding on top' if padding >= 0.0005 else 'no padding'}",
-        )
-    )
+    run, steps = history.run, history.steps
+    epochs = f" · {steps[-1]['epoch']:.4g} epochs" if steps else ""
+    trained = run["trainable"] / run["parameters"] if run["parameters"] else 0.0
+    whole = "all of them trained" if trained == 1 else f"{trained:.2%} of them trained"
+    return [
+        ("State", history.state, ""),
+        ("Steps", f"{steps[-1]['step'] if steps else 0:,}", f"of {run['steps']:,}{epochs}"),
+        *(_losses(history) if steps else ()),
+        *(_tokens(history) if steps else ()),
+        ("Weights", f"{run['parameters']:,}", whole),
+    ]
+
+
+def _losses(history: History) -> list[tuple[str, str, str]]:
+    found = [("Training loss", _fall([y for _, y in history.curve("loss")]), "mean of the first and last tenth")]
+    known = [(step, value) for step, value in history.held_out_of() if value is not None]
+    if known:
+        (begun, first), (ended, last) = known[0], known[-1]
+        change = f"step {begun:,} to {ended:,} ({last / first - 1:+.1%})" if first else ""
+        several = len(known) > 1
+        told = f"{first:.4g} → {last:.4g}" if several else f"{last:.4g}"
+        found.append(("Held-out loss", told, change if several else f"at step {ended:,}"))
+    return found
+
+
+def _tokens(history: History) -> list[tuple[str, str, str]]:
+    names = ("tokens", "supervised", "slots", "seconds", "seconds_model")
+    tokens, supervised, slots, seconds, model = (history.total(name) for name in names)
+    padding = 1 - tokens / slots if slots else 0.0
+    padded = f"{padding:.1%} of what is computed is padding" if padding >= 0.0005 else "no padding"
+    found = [("Tokens", f"{tokens:,.0f}", f"{supervised / (tokens or 1):.1%} supervised · {padded}")]
     if seconds:
         used = [one["mfu"] for one in history.steps if one["mfu"] is not None]
         mfu = f" · MFU {sum(used) / len(used):.1%}" if used else ""
-        found.append(
-            (
-                "Tokens a second",
-                f"{tokens / seconds:,.0f}",
-                f"{history.total('supervised') / seconds:,.0f} supervised{mfu}",
-            )
-        )
-        outside = 1 - history.total("seconds_model") / seconds
-        found.append(("Time in steps", duration(seconds), f"{outside:.1%} of it outside forward, backward and update"))
-    weights = history.run["trainable"] / history.run["parameters"] if history.run["parameters"] else 0
-    found.append(
-        (
-            "Weights",
-            f"{history.run['parameters']:,}",
-            "all of them trained" if weights == 1 else f"{weights:.2%} of them trained",
-        )
-    )
+        outside = f"{1 - model / seconds:.1%} of it outside forward, backward and update"
+        found.append(("Tokens a second", f"{tokens / seconds:,.0f}", f"{supervised / seconds:,.0f} supervised{mfu}"))
+        found.append(("Time in steps", duration(seconds), outside))
     return found
 
 
@@ -158,7 +153,3 @@ def _fall(losses: list[float | None]) -> str:
     size = max(len(known) // 10, 1)
     first, last = (sum(part) / size for part in (known[:size], known[-size:]))
     return f"{first:.4g} → {last:.4g}" if len(known) > 1 else f"{last:.4g}"
-
-
-def _number(value: float | None) -> str:
-    return "no number" if value is None else f"{value:.4g}"
