@@ -26,7 +26,7 @@ def command(*, recipe: str, sets: tuple[str, ...]) -> None:
     from trainer.watching.watch import open_watch
 
     resolved = settings.load(recipe, sets)
-    rank, _, _ = engine.world()
+    rank, world, _ = engine.world()
     watch = open_watch(resolved, rank=rank)
     from trainer.training.train import train
 
@@ -36,6 +36,13 @@ def command(*, recipe: str, sets: tuple[str, ...]) -> None:
         if rank:  # all ranks stop together, and rank 0 says why
             sys.exit(error.exit_code)
         raise
+    except Exception as error:
+        if world == 1 or not engine.lost(error):
+            raise
+        why = " ".join(str(error).split())
+        raise Interrupted(
+            f"Rank {rank} lost another rank, whose output says why ({why}); repeat the command to go on."
+        ) from error
     finally:
         engine.leave()
     if rank == 0:

@@ -170,6 +170,15 @@ def join(rank: int, size: int, local: int) -> torch.device:
     return device
 
 
+def lost(error: Exception) -> bool:
+    """Whether an error says that a message to or from another rank failed: that rank has died, or its machine."""
+    import torch
+
+    text = f"{type(error).__name__} {error}".lower()
+    told = any(word in text for word in ("gloo", "nccl", "connection reset", "connection closed", "broken pipe"))
+    return isinstance(error, torch.distributed.DistError) or (isinstance(error, RuntimeError) and told)
+
+
 def leave() -> None:
     """Part from the other ranks, at the end of a process."""
     import torch

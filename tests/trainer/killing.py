@@ -1,0 +1,134 @@
+"""Ranks of `trainer train` that are killed at random moments, for a test and a benchmark that does it more often."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainer.training.settings import Resolved, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: Seconds that a rank is given: for its start, or to notice that another one is gone.
+PATIENCE = 120
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kill:
+    """What is done to a run: during a ``step`` or a ``save``, to ``one`` rank or to ``all``."""
+
+    during: str
+    whom: str
+    #: The part of a step or of a save after which it happens; it may be over by then, which is a moment, too.
+    after: float
+
+    @classmethod
+    def random(cls, chance: random.Random) -> Kill:
+        """One of the four kinds, at a random moment."""
+        return cls(during=chance.choice(("step", "save")), whom=chance.choice(("one", "all")), after=chance.random())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Killed:
+    """What became of it."""
+
+    #: Steps that the log tells of, and the newest checkpoint that was left.
+    step: int
+    saved: int
+    #: Whether an unfinished checkpoint was left.
+    torn: bool
+    #: The exit code of the rank that was left alive, None where there was none.
+    code: int | None
+
+
+def recipe(settings: Settings, path: Path) -> Path:
+    """A file that `trainer train` reads as these settings."""
+    sources = dict.fromkeys(Settings.__slots__, "test")
+    path.write_text(Resolved(settings=settings, sources=sources).toml())
+    return path
+
+
+@contextmanager
+def started(path: Path, ranks: int) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """The ranks of a run, each a process as a launcher starts it; killed at the latest when the context ends."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    meeting = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    running = []
+    for rank in range(ranks):
+        environment = os.environ | meeting | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+        with path.with_name(f"rank-{rank}.txt").open("ab") as said:
+            command = [sys.executable, "-m", "trainer", "train", str(path)]
+            running.append(subprocess.Popen(command, env=environment, stdout=said, stderr=said))
+    try:
+        yield running
+    finally:
+        for one in running:
+            one.kill()
+            one.wait()
+
+
+def finished(path: Path, ranks: int) -> list[int]:
+    """Let a run come to its end; the exit codes of its ranks."""
+    with started(path, ranks) as running:
+        return [one.wait(timeout=PATIENCE) for one in running]
+
+
+def killed(path: Path, out: Path, ranks: int, kill: Kill, chance: random.Random) -> Killed | None:
+    """Start a run, or let it go on, and kill it with SIGKILL; None where it had come to its end before."""
+    with started(path, ranks) as running:
+        alive = [one.poll for one in running]
+        before = steps(out)
+        if not _until(lambda: steps(out) > before, alive):
+            return None
+        began = time.perf_counter()
+        if not _until(lambda: steps(out) > before + 1, alive):
+            return None
+        length = time.perf_counter() - began
+        if kill.during == "save" and not _until(lambda: any((out / "checkpoints").glob("*.part")), alive):
+            return None
+        time.sleep(kill.after * (length if kill.during == "step" else length / 4))
+        struck = running if kill.whom == "all" else [chance.choice(running)]
+        for one in struck:
+            one.send_signal(signal.SIGKILL)
+        left = [one for one in running if one not in struck]
+        code = left[0].wait(timeout=PATIENCE) if left else None
+    whole = sorted(one.name for one in (out / "checkpoints").glob("step-*") if one.name[5:].isdigit())
+    return Killed(
+        step=steps(out),
+        saved=int(whole[-1][5:]) if whole else 0,
+        torn=any((out / "checkpoints").glob("*.part")),
+        code=code,
+    )
+
+
+def steps(out: Path) -> int:
+    """The last step that a run's log tells of."""
+    try:
+        lines = (out / "log.jsonl").read_bytes().splitlines()
+    except FileNotFoundError:
+        return 0
+    return sum(b'"dataset_loss"' in line for line in lines)
+
+
+def _until(true: Callable[[], bool], alive: list[Callable[[], int | None]]) -> bool:
+    """Wait for something; False where a rank has ended before."""
+    end = time.monotonic() + PATIENCE
+    while not true():
+        if any(code() is not None for code in alive):
+            return False
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.001)
+    return True
