@@ -1,10 +1,10 @@
-"""Ranks of `trainer train` killed with SIGKILL at random: how often, at what, and whether the run ends as if undisturbed.
+"""Ranks of `trainer train` killed with SIGKILL at random, and whether the run ends as if nobody had disturbed it.
 
     python benchmarks/train_killed.py [kills] [--zero N] [--seed N]
 
 A tiny LLaMA on two ranks, a checkpoint behind every step. Each kill is during a step or a save, of one rank or of both,
-at a random moment (20 of them unless told otherwise). Behind every kill the newest checkpoint is read back whole; in the
-end the SHA-256 of the exported weights is compared with that of a run that nobody disturbed. Exits with 1 if they differ.
+at a random moment (20 of them unless told otherwise). Behind every kill the newest checkpoint is read back whole; in
+the end the SHA-256 of the exported weights is compared with that of an undisturbed run. Exits with 1 if they differ.
 """
 
 from __future__ import annotations

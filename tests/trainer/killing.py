@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 #: Seconds that a rank is given: for its start, or to notice that another one is gone.
-PATIENCE = 120
+PATIENCE = 600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

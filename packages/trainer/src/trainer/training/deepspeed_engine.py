@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -233,12 +234,13 @@ def sharded(config: dict[str, Any]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep what DeepSpeed prints and logs off the user's terminal, unless TRAINER_TRACEBACK asks for it."""
+    """Keep what DeepSpeed prints, logs and warns of off the user's terminal, unless TRAINER_TRACEBACK asks for it."""
     if os.environ.get("TRAINER_TRACEBACK"):
         yield
         return
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
-    with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
+    with warnings.catch_warnings(), Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
+        warnings.simplefilter("ignore")
         yield
 
 

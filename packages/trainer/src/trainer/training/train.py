@@ -25,7 +25,7 @@ from trainer.exporting import frame
 from trainer.exporting.export import export
 from trainer.launching import preflight
 from trainer.preparation.prepared import Prepared
-from trainer.training import checkpoint, isolation, learner, model, resume, schedule
+from trainer.training import checkpoint, intact, isolation, learner, model, resume, schedule
 from trainer.training import engine as engines
 from trainer.training.engine import Engine
 from trainer.training.feed import Feed, Reading
@@ -65,6 +65,8 @@ def train(settings: Settings, watch: Watch, *, until: int = 0) -> Path:
     engine = engines.open_engine(settings, build)
     try:
         isolation.check(engine.learner, engine.device)
+        if settings.zero == 3:
+            intact.check(engine, settings.model)
         if rank == 0:
             write_frame(engine, settings, prepared, tokenizer)
         step, updates = resume.resume(engine, settings, prepared, watch)
