@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from tests.trainer.plugin import Cli
 
 from trainer.recipes import recipes
+
+PAGE = Path(__file__).parents[2] / "docs" / "training-plan.md"
 
 
 @pytest.fixture
@@ -85,3 +89,17 @@ def test_cpus_are_planned_with_this_machine_s_memory_and_no_time(cli: Cli, recip
     _, out, _ = cli("plan", recipe, "--gpu", "cpu", "--gpus", 2, "--gpu-memory", 1000)
     assert "on 2 CPU ranks, 1,000 GB each" in out
     assert "time   Not known for CPUs" in out
+
+
+def test_the_page_shows_what_the_command_prints(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    (tmp_path / "recipe.toml").write_text(recipes.find("human+gpt-65b").toml())
+    _, out, _ = cli("plan", "recipe.toml", "--gpus", 8, "--gpu", "a100")
+    shown = PAGE.read_text().split("$ trainer plan recipe.toml --gpus 8 --gpu a100\n")[1].split("```")[0]
+    assert shown == out
+
+
+def test_planning_does_not_load_torch(recipe: Path) -> None:
+    program = f"import sys\nsys.argv = ['trainer', 'plan', {str(recipe)!r}]\nfrom trainer.cli import main\n"
+    program += "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\nassert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)

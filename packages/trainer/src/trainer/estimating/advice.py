@@ -74,9 +74,9 @@ def _settings(found: Estimate) -> Iterator[tuple[str, object]]:
     if found.machines.gpus > 1:
         for zero in range(max(2, settings.zero + 1), 4):
             yield "zero", zero
-    if settings.offload == "none":
+    if found.job.gpu and settings.offload == "none":
         yield "offload", "optimizer"
-    if settings.offload != "all":
+    if found.job.gpu and settings.offload != "all":
         yield "offload", "all"
 
 

@@ -197,7 +197,9 @@ _KEPT = {"optimizer": "CPU AdamW", "all": "CPU all"}
 
 def layouts(found: Estimate) -> list[tuple[str, Estimate]]:
     """The same run under every ZeRO stage and offload, as what it is called and its estimate."""
-    wanted = [(0, "none"), (1, "none"), (2, "none"), (3, "none"), (2, "optimizer"), (3, "optimizer"), (3, "all")]
+    wanted = [(zero, "none") for zero in range(4)]
+    if found.job.gpu:
+        wanted += [(2, "optimizer"), (3, "optimizer"), (3, "all")]
     engine = "auto" if found.settings.engine == "torch" else found.settings.engine
     made = []
     for zero, offload in wanted:

@@ -121,7 +121,7 @@ def moments(job: Job) -> list[Moment]:
 
 def host(job: Job) -> float:
     """Bytes of a machine's own memory that a rank needs for what is offloaded to it."""
-    if job.offload == "none":
+    if job.offload == "none" or not job.gpu:
         return 0.0
     share = job.trained / job.ranks
     states = 3 * _FLOAT * share + _FLOAT * share  # weights in 32 bits, two means, the gradient
@@ -158,11 +158,13 @@ def _states(job: Job) -> Moment:
     masters = _FLOAT if job.width == 2 or job.deepspeed else 0
     optimizer = (masters + 2 * _FLOAT) * job.trained / share
     gradients = _FLOAT * job.trained / (share if job.zero > 1 else 1)
-    if job.offload != "none":
+    # Where there is no GPU, what is offloaded stays where it is.
+    offload = job.offload if job.gpu else "none"
+    if offload != "none":
         optimizer = 0
     if job.deepspeed and job.zero == 3:
-        weights = 0 if job.offload == "all" else weights / share
-        gradients = gradients if job.offload == "none" else 0
+        weights = 0 if offload == "all" else weights / share
+        gradients = gradients if offload == "none" else 0
     return Moment(name="between", weights=weights, gradients=gradients, optimizer=optimizer)
 
 

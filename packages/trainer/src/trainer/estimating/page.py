@@ -57,7 +57,7 @@ def _reading(found: Estimate) -> Iterable[str]:
     each = f"{few}" if few == many else f"{few} to {many} (mean {mean:.1f})"
     yield from _wrapped(
         "",
-        f"Each has {each} micro-steps of {found.machines.gpus} x {steps.tokens:,} tokens at most; "
+        f"Each has {each} micro-step{'s' * (many > 1)} of {found.machines.gpus} x {steps.tokens:,} tokens at most; "
         f"{steps.summary.efficiency:.1%} of the slots that ranks pay hold a token.",
     )
 
@@ -139,7 +139,9 @@ def _wrapped(label: str, text: str, indent: int = 7) -> list[str]:
 def _gb(size: float) -> str:
     """Bytes in GB (10^9), as many digits as are worth reading."""
     value = size / 1e9
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}" if value >= 1 or not value else f"{value:.2f}"
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}" if value >= 1 else f"{value:.2f}" if value >= 0.005 else "0"
 
 
 def _count(number: float, names: str = " M, B, T") -> str:
