@@ -200,3 +200,25 @@ def test_a_step_that_makes_nothing_has_failed(here: Path) -> None:
     step = paper.Step(name="one", command=(sys.executable, "-c", "0"), makes="lost.txt")
     with pytest.raises(TrainerError, match=r"^The step one made no lost\.txt"):
         paper.run(paper.Chain(recipe=Recipe(data="cot", base=BASES["13b"]), steps=(step,)), skip=(), say=print)
+
+
+@pytest.mark.torch
+def test_a_row_is_run_from_raw_rows_to_a_tuned_model(cli: Cli) -> None:
+    small = pytest.importorskip("tests.trainer.small_models")
+    # A small model stands where LLaMA 13B would, and sums where Dolly would; the benchmarks are left out.
+    small.save("llama", Path("models/llama-13b"), max_position_embeddings=2048)
+    Path("raw/dolly").mkdir(parents=True)
+    rows = [{"instruction": f"What is {n} + 1?", "context": "", "response": f"It is {n + 1}."} for n in range(40)]
+    text = "".join(json.dumps(row | {"category": "open_qa"}) + "\n" for row in rows)
+    Path("raw/dolly/databricks-dolly-15k.jsonl").write_text(text)
+    left_out = ("model", "fetch", "benchmarks", *(f"evaluate-{name}" for name in paper.BENCHMARKS))
+    run = ["paper", "table3", "--row", "dolly", "--run", *(word for name in left_out for word in ("--skip", name))]
+    train = "train=--with process --set batch=16 --set max_steps=2 --set precision=fp32"
+    code, out, err = cli(*run, "--add", train)
+    assert code == 0, err
+    assert out.startswith("LLaMA 13B learns Dolly\n")
+    assert Path("tuned/dolly-13b/model/model.safetensors").exists()
+    done = ("convert", "prepare", "recipe", "train")
+    assert [line for line in cli(*run, "--add", train)[2].splitlines() if "done" in line] == [
+        f"{name}: done before." for name in done
+    ]
