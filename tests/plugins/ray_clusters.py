@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -60,9 +61,17 @@ def working(*, cpus: int) -> Cluster:
 
 def require_ray() -> None:
     """Skip the test if Ray itself cannot start here and run one task in two minutes; asked when ours has not."""
+    if why := _plainly():
+        pytest.skip(f"Ray does not work on this machine: ray.init and one task, without any code of ours, {why}")
+
+
+@cache
+def _plainly() -> str:
+    """How a program that needs nothing but Ray fails; empty where it works."""
+    program = [sys.executable, "-c", PLAIN]
     try:
         done = subprocess.run(
-            [sys.executable, "-c", PLAIN],
+            program,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -73,10 +82,9 @@ def require_ray() -> None:
         why, said = "does not end within 120 s", error.stdout or b""
     else:
         if done.returncode == 0:
-            return
+            return ""
         why, said = f"ends with {done.returncode}", done.stdout
-    last = " / ".join(said.decode(errors="replace").strip().splitlines()[-5:])
-    pytest.skip(f"Ray does not work on this machine: ray.init and one task, without any code of ours, {why}: {last}")
+    return f"{why}: " + " / ".join(said.decode(errors="replace").strip().splitlines()[-5:])
 
 
 def logs() -> str:

@@ -24,7 +24,7 @@ T = TypeVar("T")
 #: Seconds in which Ray starts or is joined, or else does not; quiet machines take three to ten.
 LIMIT = 120.0
 #: Seconds after which a cluster that does not end is killed.
-ENDING = 30.0
+ENDING = 12.0
 #: Bytes of the shared memory that it sets aside; what passes through it is texts.
 OBJECT_STORE = 128 * 2**20
 #: The longest folder for temporary files below which the paths of Ray's sockets keep within what a system allows.
