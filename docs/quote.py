@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import shlex
 from pathlib import Path
 
 import click
@@ -23,6 +24,14 @@ def help_pages() -> None:
         text = CliRunner().invoke(evalkit, [*words, "--help"], prog_name="evalkit", terminal_width=100).output
         print(f"\n## {name}\n\n```text\n{text.strip()}\n```")
     print()
+
+
+def trainer(*words: str) -> None:
+    """Print a command of the trainer, and what it prints."""
+    from trainer.cli import trainer as program
+
+    ran = CliRunner().invoke(program, words, prog_name="trainer", catch_exceptions=False)
+    print(f"\n```console\n$ trainer {shlex.join(words)}\n{ran.output.strip()}\n```\n")
 
 
 def benchmark_table() -> None:
