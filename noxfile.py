@@ -194,7 +194,7 @@ def demo_train(session: nox.Session) -> None:
     place = DEMO / "tune"
     rows = _relative(place / "rows")
     _instructions(session, rows)
-    session.run("python", "demo/split.py", rows, "dolly=360+50", "oasst1=150+50", "alpaca=400+50")
+    session.run("python", "demo/split.py", rows, "dolly=176+24", "oasst1=48+24", "alpaca=192+24")
     for part in ("train", "held-out"):
         which = ("--tokenizer", _relative(CHECKPOINT), "--max-length", "512", "--to", _relative(place / part))
         session.run("trainer", "data", "prepare", f"{rows}/{part}.jsonl", *which)
