@@ -133,12 +133,12 @@ def go_on(run: Run, stopping: Stopping, step: int, updates: int, until: int) -> 
             )
         )
         stop = stop or step == until
-        if (run.held_out or settings.evaluate_command) and due(settings.evaluate_every, step, steps):
-            evaluate(run, stopping, step)
         if stop or due(settings.save_every or plan.steps, step, steps):
             save(run, step, updates)
         if stop and step < steps:
             raise Interrupted(f"{stopping.reason or 'Stopped'} behind step {step:,}; repeat the command to go on.")
+        if (run.held_out or settings.evaluate_command) and due(settings.evaluate_every, step, steps):
+            evaluate(run, stopping, step)
         if not gc.get_freeze_count():
             gc.collect()
             gc.freeze()
