@@ -56,7 +56,9 @@ def start(*ranks: tuple[int, int, Settings]) -> list[str]:
         except TrainerError as error:
             told[place] = str(error)
 
-    threads = [threading.Thread(target=run, args=(place,)) for place in range(len(ranks))]
+    threads = [
+        threading.Thread(target=run, args=(place,), name=f"rank {rank}") for place, (rank, *_) in enumerate(ranks)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -142,6 +144,34 @@ def test_a_card_tells_of_the_newest_whole_checkpoint(settings: Settings) -> None
 def test_ranks_that_agree_go_on_and_leave_no_trace(settings: Settings, meeting: None) -> None:
     assert start((0, 3, settings), (1, 3, settings), (2, 3, settings)) == ["", "", ""]
     assert list(Path(settings.out).iterdir()) == []
+
+
+@pytest.mark.torch
+def test_a_run_folder_that_cannot_be_written_is_told_to_all(settings: Settings, meeting: None, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    out = str(tmp_path / "file" / "out")
+    other = replace(settings, out=out)
+    says = f"The run folder cannot be written: Not a directory, {out}."
+    assert start((0, 2, other), (1, 2, other)) == [says] * 2
+
+
+@pytest.mark.torch
+def test_a_rank_that_has_another_run_folder_is_named(
+    settings: Settings, meeting: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # In the place of a second machine without the first one's file system: rank 1 looks somewhere else.
+    own = {"rank 0": tmp_path, "rank 1": tmp_path / "elsewhere"}
+    seen = preflight._seen
+    monkeypatch.setattr(preflight, "_FILE_SECONDS", 0.0)
+    monkeypatch.setattr(preflight, "_seen", lambda marker: seen(own[threading.current_thread().name] / marker))
+    other = replace(settings, out=str((tmp_path / "out").relative_to(tmp_path)))
+    monkeypatch.chdir(tmp_path)
+    says = (
+        f"Rank 1 ({socket.gethostname()}) does not see the run folder of rank 0, out: "
+        "all machines need the same one, as checkpoints are written together."
+    )
+    assert start((0, 2, other), (1, 2, other)) == [says] * 2
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 @pytest.mark.torch

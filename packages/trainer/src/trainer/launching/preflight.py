@@ -13,6 +13,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -57,7 +58,8 @@ def check(settings: Settings, rank: int, world: int) -> None:
         meeting.agree("seeing", {"seen": str(_seen(marker)), **_host()}, _judge_seeing(settings.out))
     finally:
         if rank == 0:
-            marker.unlink(missing_ok=True)
+            with suppress(OSError):  # where it could not be written it cannot be removed
+                marker.unlink()
 
 
 def judge_cards(cards: Cards, world: int) -> str:

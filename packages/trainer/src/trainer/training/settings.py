@@ -162,7 +162,8 @@ def load(recipe: Path | str, sets: Sequence[str] = ()) -> Resolved:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise SettingsError(f"There is no recipe {path}.") from None
+        known = "`trainer recipes` lists the paper's and prints them"
+        raise SettingsError(f"There is no recipe {path}; {known}, to be kept in a file.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path} cannot be read ({error}).") from None
     return parse(text, sets, name=path.name)
