@@ -92,10 +92,16 @@ def load(source: str, dtype: torch.dtype, *, rows: int = 0, gathered: Gather = w
 
     read_config(source)
     logging.disable_progress_bar()
+    loud = logging.get_verbosity()
+    logging.set_verbosity_error()  # it would print a table of what is lacking, and go on
     try:
-        model, told = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, output_loading_info=True)
+        model, told = AutoModelForCausalLM.from_pretrained(
+            source, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
+        )
     except Exception as error:  # so does it here, and the readers of weights
         raise ModelError(f"The weights of {source} cannot be loaded ({_line(error)}); copy the model anew.") from error
+    finally:
+        logging.set_verbosity(loud)
     if lacking := sorted({*told["missing_keys"], *(one[0] for one in told["mismatched_keys"])}):
         more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
         raise ModelError(
