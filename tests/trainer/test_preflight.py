@@ -93,6 +93,13 @@ def test_several_that_differ_are_all_named() -> None:
     assert preflight.judge_cards(cards, 5) == says
 
 
+def test_of_two_halves_that_of_rank_0_is_right_and_of_many_a_few_are_named() -> None:
+    cards = dict.fromkeys(range(12), CARD) | {key: {**CARD, "zero": "3"} for key in range(12, 24)}
+    odd = ", ".join(f"{rank} (a)" for rank in range(12, 20))
+    says = f"Ranks {odd}, ... differ from the 12 others: zero is 3 there and 2 elsewhere."
+    assert preflight.judge_cards(cards, 24) == says
+
+
 def test_ranks_that_never_arrived_are_named() -> None:
     says = "Ranks 1, 3 never arrived (2 of 4 ranks are there): look at the output of the machines that start them."
     assert preflight.judge_cards({0: CARD, 2: CARD}, 4) == says

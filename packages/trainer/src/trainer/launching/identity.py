@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Iterable
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -67,14 +66,10 @@ def _newest(out: Path) -> str:
 
 def _code() -> str:
     home = Path(str(trainer.__file__)).parent
-    return _hash(sorted(file for file in home.rglob("*") if file.suffix in {".py", ".jinja"}))
-
-
-def _hash(files: Iterable[Path]) -> str:
     found = hashlib.sha256()
-    for file in files:
+    for file in sorted(one for one in home.rglob("*") if one.suffix in {".py", ".jinja"}):
         content = file.read_bytes()
-        found.update(f"{file.name}\0{len(content)}\0".encode() + content)
+        found.update(f"{file.relative_to(home).as_posix()}\0{len(content)}\0".encode() + content)
     return found.hexdigest()[:12]
 
 

@@ -81,7 +81,7 @@ def judge_cards(cards: Cards, world: int) -> str:
         more = f"; {len(keys) - 3} more differ" if len(keys) > 3 else ""
         rest = [rank for rank in sorted(plain) if rank not in odd]
         others = f"the {len(rest)} others" if len(rest) > 1 else _name(rest[0], cards)
-        names = ", ".join(_name(rank, cards).removeprefix("Rank ") for rank in odd[:8])
+        names = _few([_name(rank, cards).removeprefix("Rank ") for rank in odd])
         return f"Rank{_s(odd)} {names} differ{'' if len(odd) > 1 else 's'} from {others}: {told}{more}."
     return _absent(cards, world)
 
@@ -90,10 +90,14 @@ def _absent(cards: Cards, world: int) -> str:
     missing = [rank for rank in range(world) if rank not in cards]
     if not missing:
         return ""
-    names = ", ".join(map(str, missing[:8])) + (", ..." if len(missing) > 8 else "")
+    names = _few(list(map(str, missing)))
     them = "the machines that start them" if len(missing) > 1 else "the machine that starts it"
     there = f"{len(cards)} of {world} ranks are there"
     return f"Rank{_s(missing)} {names} never arrived ({there}): look at the output of {them}."
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
 
 
 def _s(ranks: Sequence[int]) -> str:
