@@ -162,6 +162,7 @@ def evaluate(run: Run, stopping: Stopping, step: int) -> None:
     settings, engine = run.settings, run.engine
     measure_held_out(run, step)
     if settings.evaluate_command:
+        run.watch.say(f"step {step:,}: the evaluation command runs, training waits")
         ran = evaluation.by_command(
             engine,
             settings.evaluate_command,

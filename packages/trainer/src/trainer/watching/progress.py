@@ -94,6 +94,8 @@ class Live:
         from rich.console import Console
 
         self._console = console or Console(stderr=True)
+        #: The newest loss of each dataset; a step need not have some of all.
+        self._each: dict[str, float] = {}
         self._live: RichLive | None = None
 
     def start(self, start: Start, *, log_every: int) -> None:
@@ -142,9 +144,10 @@ class Live:
         )
         numbers = [Text.assemble((f"{name} ", "dim"), value) for name, value in shown(entry, line)]
         parts: list[RenderableType] = [top, Columns(numbers, padding=(0, 3))]
-        if len(entry.dataset_loss) > 1:
-            each = sorted(entry.dataset_loss.items())
-            parts.append(Columns([Text.assemble((f"{name} ", "dim"), f"{loss:.3f}") for name, loss in each]))
+        self._each.update(entry.dataset_loss)
+        if len(self._each) > 1:
+            each = [Text.assemble((f"{name} ", "dim"), f"{loss:.3f}") for name, loss in sorted(self._each.items())]
+            parts.append(Columns(each, padding=(0, 3)))
         return Group(*parts)
 
 
