@@ -9,8 +9,6 @@ from typing import Any
 
 from trainer.watching import log, run_file
 
-LOG = "log.jsonl"
-
 Line = Mapping[str, Any]
 
 
@@ -90,7 +88,7 @@ class History:
 def read(folder: Path) -> History:
     """The history of a run folder, whether the run has ended or not; raises DataError where there is none."""
     run = run_file.read(folder)
-    path = folder / LOG
+    path = folder / log.NAME
     lines = log.read(path) if path.exists() else []
     return History(
         folder=folder,

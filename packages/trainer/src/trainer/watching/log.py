@@ -12,6 +12,9 @@ from typing import Any
 
 from trainer.errors import DataError, Interrupted
 
+#: The log's name in the run folder.
+NAME = "log.jsonl"
+
 
 class Log:
     """A log that is open for appending; each line has reached the operating system when ``write`` returns."""

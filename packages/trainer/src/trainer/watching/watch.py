@@ -12,17 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from trainer.errors import Interrupted
-from trainer.watching import run_file, trackers
+from trainer.watching import log, run_file, trackers
 from trainer.watching.alarms import Alarm, Rules, alarm, warning
-from trainer.watching.log import Log
 from trainer.watching.progress import Progress, progress
 from trainer.watching.secrets import redact
 from trainer.watching.told import Entry, HeldOut, Ran, Saved, Start
 
 if TYPE_CHECKING:
     from trainer.training.settings import Resolved
-
-LOG = "log.jsonl"
 
 
 class Watch(Protocol):
@@ -107,7 +104,7 @@ class Writer:
     resolved: Resolved
     progress: Progress = field(default_factory=progress)
     #: Open from the start to the end.
-    _log: Log | None = field(default=None, init=False)
+    _log: log.Log | None = field(default=None, init=False)
     _tracker: trackers.Tracker | None = field(default=None, init=False)
 
     def started(self, start: Start) -> None:
@@ -122,7 +119,7 @@ class Writer:
         self._start = start
         config = {name: redact(one) if isinstance(one, str) else one for name, one in asdict(settings).items()}
         self._tracker = trackers.tracker(settings.tracker, out=self._out, settings=config, step=start.step)
-        self._log = Log(self._out / LOG, step=start.step)
+        self._log = log.Log(self._out / log.NAME, step=start.step)
         run_file.write(self._out, self.resolved, start)
         self._write(start.step, event="started")
         self.progress.start(start, log_every=settings.log_every)
