@@ -87,7 +87,7 @@ def test_adapters_are_merged_from_a_checkpoint_as_by_the_run(
 
 
 def test_what_is_not_there_is_told_in_a_sentence(run: Path, cli: Cli, tmp_path: Path) -> None:
-    assert cli("export", run, "--step", 3) == (1, "", "Error: No checkpoint is named '3'. Known: 2, 4.\n")
+    assert cli("export", run, "--step", 3) == (1, "", f"Error: {run} holds no checkpoint of step 3; there are 2, 4.\n")
     (tmp_path / "empty").mkdir()
     code, _, told = cli("export", "empty")
     assert (code, told) == (1, "Error: empty holds no checkpoint: give the folder that a recipe names `out`.\n")

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from trainer.errors import DataError, UnknownName
+from trainer.errors import DataError
 from trainer.exporting.export import LEARNER
 from trainer.exporting.frame import Frame
 from trainer.exporting.merge import PREFIX
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 def find(run: Path, step: int | None = None) -> Checkpoint:
     """The checkpoint of a run behind this step, or the newest, its files verified.
 
-    Raises UnknownName naming the steps that there are, and DataError where there is none or it is damaged.
+    Raises DataError where there is none, naming the steps that there are, or where it is damaged.
     """
     there = {str(int(one.name.removeprefix("step-"))): one for one in checkpoint.found(run)}
     if not there:
         raise DataError(f"{run} holds no checkpoint: give the folder that a recipe names `out`.")
     if step is not None and str(step) not in there:
-        raise UnknownName("checkpoint", str(step), there)
+        raise DataError(f"{run} holds no checkpoint of step {step}; there are {', '.join(there)}.")
     found = checkpoint.read(list(there.values())[-1] if step is None else there[str(step)])
     if problem := found.problem():
         raise DataError(f"{problem}: export another step with --step; there are {', '.join(there)}.")
