@@ -71,8 +71,12 @@ def test_the_first_token_of_a_document_is_never_a_target(prepared: Any, monkeypa
     from trainer.preparation.prepared import Prepared
 
     read = Prepared.__getitem__
-    all_of_it = lambda self, index: replace(one := read(self, index), supervised=np.ones(len(one.ids), np.bool_))  # noqa: E731
-    monkeypatch.setattr(Prepared, "__getitem__", all_of_it)
+
+    def all_learnt(self: Prepared, index: int) -> Any:
+        one = read(self, index)
+        return replace(one, supervised=np.ones(len(one.ids), np.bool_))
+
+    monkeypatch.setattr(Prepared, "__getitem__", all_learnt)
     size = int(prepared.lengths[3])
     made = batch.make(Micro(rows=((3, 3),), width=2 * size), prepared, {3: 1.0})
     assert made.places.tolist() == [place for place in range(2 * size - 1) if place != size - 1]
