@@ -104,7 +104,9 @@ def test_settings_that_are_no_json_or_of_no_causal_model_are_told(copy: Path) ->
 
 def test_a_model_and_the_data_prepared_for_it_fit(sound: Any) -> None:
     source, prepared = sound
-    assert model.check(str(source), prepared).source == str(source)
+    tokenizer = model.check(str(source), prepared)
+    assert tokenizer.source == str(source)
+    assert model.growth(str(source), tokenizer) == ""
 
 
 def test_data_of_another_tokenizer_is_refused(sound: Any, tmp_path: Path) -> None:
@@ -178,6 +180,10 @@ def test_a_tokenizer_with_more_entries_than_the_model_makes_it_grow(tmp_path: Pa
     tokenizer = model.check(str(source), prepared)
     assert tokenizer.new == ("<pad>",)
     assert tokenizer.size == 501
+    assert model.growth(str(source), tokenizer) == (
+        f"The tokenizer of {source} has 501 entries and the model 500 embeddings: the new ones (<pad>) begin as the"
+        " mean of the others."
+    )
     learner = small.built(source, prepared)
     assert learner.model.config.vocab_size == 501
     assert len(learner.model.get_output_embeddings().weight) == 501

@@ -75,6 +75,17 @@ def read_config(source: str) -> Any:
     return config
 
 
+def growth(source: str, tokenizer: Tokenizer) -> str:
+    """A sentence about the embeddings that a model gets for its tokenizer, or nothing."""
+    rows = read_config(source).vocab_size
+    if tokenizer.size <= rows:
+        return ""
+    return (
+        f"The tokenizer of {source} has {tokenizer.size:,} entries and the model {rows:,} embeddings: the new ones"
+        f" ({', '.join(tokenizer.new) or 'of its added tokens'}) begin as the mean of the others."
+    )
+
+
 def positions(config: Any) -> int | None:
     """How many tokens a model can read at once; None where nothing limits it."""
     found = getattr(config, "max_position_embeddings", None)

@@ -60,6 +60,8 @@ def train(settings: Settings, watch: Watch, *, until: int = 0) -> Path:
         watch.say(f"{out} is done and {out / MODEL} holds its model: set out to another folder to train anew.")
         return out / MODEL
     tokenizer = model.check(settings.model, prepared)
+    if grown := model.growth(settings.model, tokenizer):
+        watch.say(grown)
     datasets = max(len(one.names) for one in (prepared, held_out) if one)
     build = partial(learner.build, settings, tokenizer, datasets=datasets)
     engine = engines.open_engine(settings, build)
