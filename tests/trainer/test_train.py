@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.trainer import trained
 
+from trainer.errors import Interrupted, TrainerError
+
 small = pytest.importorskip("tests.trainer.small_models")
+train = pytest.importorskip("trainer.training.train").train
 
 pytestmark = pytest.mark.torch
 
@@ -29,8 +33,6 @@ def ingredients(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path
 @pytest.fixture(scope="module")
 def undisturbed(ingredients: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A run from its first step to its last: its folder and what it told."""
-    from trainer.training.train import train
-
     out, told = tmp_path_factory.mktemp("undisturbed") / "run", trained.Told()
     train(trained.settings(*ingredients, out), told)
     return out, told
@@ -67,11 +69,76 @@ def test_a_step_tells_what_it_read(undisturbed: Any, ingredients: tuple[Path, Pa
 
 
 def test_a_run_that_is_done_is_left_as_it_is(undisturbed: Any, ingredients: tuple[Path, Path]) -> None:
-    from trainer.training.train import train
-
     out, _ = undisturbed
     before, told = trained.weights(out), trained.Told()
     assert train(trained.settings(*ingredients, out), told) == out / "model"
     assert not told.starts
     assert told.said == [f"{out} is done and {out / 'model'} holds its model: set out to another folder to train anew."]
     assert trained.weights(out) == before
+
+
+def test_the_model_is_evaluated_on_the_way_and_in_the_end(ingredients: tuple[Path, Path], tmp_path: Path) -> None:
+    small.prepare(ingredients[0], tmp_path / "held_out", count=20, seed=1)
+    told = trained.Told()
+    settings = trained.settings(
+        *ingredients,
+        tmp_path / "run",
+        max_steps=4,
+        held_out=str(tmp_path / "held_out"),
+        evaluate_every=3,
+        evaluate_command="ls {model} && echo behind {step}",
+    )
+    train(settings, told)
+    assert [one.step for one in told.held_out] == [0, 3, 4]
+    assert told.held_out[2].loss < told.held_out[1].loss < told.held_out[0].loss
+    assert [(one.step, one.exit_code, one.last_line) for one in told.commands] == [
+        (3, 0, "behind 3"),
+        (4, 0, "behind 4"),
+    ]
+    assert "model.safetensors" in told.commands[0].output.read_text()
+
+
+def test_an_evaluation_changes_nothing(ingredients: tuple[Path, Path], tmp_path: Path, undisturbed: Any) -> None:
+    small.prepare(ingredients[0], tmp_path / "held_out", count=20, seed=1)
+    changes = {"held_out": str(tmp_path / "held_out"), "evaluate_every": 1}
+    train(trained.settings(*ingredients, tmp_path / "run", **changes), trained.Told())
+    assert trained.weights(tmp_path / "run") == trained.weights(undisturbed[0])
+
+
+def test_a_loss_that_is_no_number_stops_behind_the_last_checkpoint_that_was_good(
+    ingredients: tuple[Path, Path], tmp_path: Path
+) -> None:
+    told = trained.Told()
+    settings = trained.settings(*ingredients, tmp_path / "run", learning_rate=3e38, schedule="constant", save_every=1)
+    with pytest.raises(
+        Interrupted, match=r"The loss of step \d is (nan|inf)\. Repeating the command goes on from"
+    ) as stop:
+        train(settings, told)
+    assert stop.value.exit_code == 75
+    assert told.ends == [str(stop.value)]
+    assert [one.skipped for one in told.entries] == [False, True]
+    assert trained.checkpoints(tmp_path / "run") == ["step-000001"]
+
+
+def test_the_garbage_collector_gets_everything_back(undisturbed: Any) -> None:
+    import gc
+
+    assert gc.get_freeze_count() == 0
+    assert gc.isenabled()
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"tokens": 10}, "tokens and a micro-step holds 10: allow"),
+        ({"offload": "all", "zero": 3, "engine": "torch"}, "offload all is DeepSpeed's, and engine is torch"),
+        ({"model": "nowhere"}, "nowhere"),
+        ({"data": "nowhere"}, "nowhere holds no prepared data"),
+    ],
+)
+def test_what_cannot_be_trained_is_told_before_a_model_is_loaded(
+    ingredients: tuple[Path, Path], tmp_path: Path, changes: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(TrainerError, match=says):
+        train(replace(trained.settings(*ingredients, tmp_path / "run"), **changes), trained.Told())
+    assert not (tmp_path / "run" / "checkpoints").exists()

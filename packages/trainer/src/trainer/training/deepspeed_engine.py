@@ -103,7 +103,7 @@ class DeepSpeedEngine:
                 dist_init_required=False,
             )
         self._names = {one: name for name, one in self.learner.named_parameters()}
-        self._ready = False
+        self._prepare()
 
     def micro(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Forward and backward of this rank's part of a step: what a Learner gives, without gradients.
@@ -133,7 +133,6 @@ class DeepSpeedEngine:
 
     def fragments(self) -> Iterator[Fragment]:
         """The stretches of parameters that are this rank's to update."""
-        self._prepare()
         stretches = self._part if self._stage == 3 else self._flat
         for one, name in self._names.items():
             if one.requires_grad:
@@ -178,7 +177,10 @@ class DeepSpeedEngine:
         return self._deepspeed.zero.GatheredParameters(list(parameters), modifier_rank=modifier_rank)
 
     def _prepare(self) -> None:
-        """Make the optimizer's state, which it would make at its first step, and let DeepSpeed see it."""
+        """Make the optimizer's state, which it would make at its first step, and let DeepSpeed see it.
+
+        By itself DeepSpeed looks behind the step of the first group of weights, when others have no state yet.
+        """
         optimizer = self._engine.optimizer
         if self._stage == 3:
             for flat in optimizer.fp32_partitioned_groups_flat:
