@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -199,12 +200,24 @@ def demo_train(session: nox.Session) -> None:
         which = ("--tokenizer", _relative(CHECKPOINT), "--max-length", "512", "--to", _relative(place / part))
         session.run("trainer", "data", "prepare", f"{rows}/{part}.jsonl", *which)
     session.run("trainer", "launch", "demo/tune.toml", "--gpus-per-node", "2")
+    _fell(session, place / "run" / "log.jsonl")
     model, runs = (_relative(place / name) for name in ("run/model", "runs"))
     data = Path(os.environ.get("EVALKIT_TEST_DATA", "../shared/data"))
     source = str(data) if data.is_dir() else "sample"
     session.run(
         "evalkit", "run", "--model", f"hf:{model}", "-b", "gsm", "--data", source, "--limit", "5", "--out", runs
     )
+
+
+def _fell(session: nox.Session, log: Path) -> None:
+    """Fail unless the loss fell: by 0.1 from the first five steps to the last five, on other rows by 0.05."""
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    learnt, other = ([line[name] for line in lines if name in line] for name in ("loss", "held_out"))
+    first, last = sum(learnt[:5]) / 5, sum(learnt[-5:]) / 5
+    session.log(f"Loss, mean of five steps: {first:.3f} at first, {last:.3f} at last.")
+    session.log(f"Loss on other rows: {other[0]:.3f} before the first step, {other[-1]:.3f} behind the last.")
+    if first - last < 0.1 or other[0] - other[-1] < 0.05:
+        session.error("The loss fell by less than 0.1, or that of other rows by less than 0.05.")
 
 
 def _instructions(session: nox.Session, folder: str) -> None:

@@ -44,6 +44,20 @@ main()
     assert ran.stderr.startswith(f"Error: The tokenizer in {tmp_path} cannot be loaded"), ran.stderr
 
 
+def test_what_only_training_needs_is_told_with_the_extra_that_brings_it(tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text('model = "m"\ndata = "d"\nout = "o"\n')
+    code = f"""
+import sys
+sys.modules["torch"] = None
+sys.argv = ["trainer", "train", {str(tmp_path / "recipe.toml")!r}]
+from trainer.cli import main
+main()
+"""
+    ran = python(code)
+    told = "Error: This needs torch, which is not installed: pip install 'trainer[train]'.\n"
+    assert (ran.returncode, ran.stderr) == (1, told)
+
+
 def test_the_module_runs_as_a_program() -> None:
     ran = subprocess.run([sys.executable, "-m", "trainer"], capture_output=True, text=True, check=False)
     assert "Usage: trainer [OPTIONS] COMMAND [ARGS]..." in ran.stdout + ran.stderr

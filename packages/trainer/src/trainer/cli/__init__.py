@@ -15,6 +15,9 @@ from trainer.errors import TrainerError
 #: In the order in which a user meets them.
 COMMANDS = ("data", "recipes", "config", "plan", "launch", "train", "export", "card", "prove", "paper")
 
+#: Libraries that only training needs, and the extra that brings each.
+EXTRAS = {"torch": "train", "safetensors": "train", "deepspeed": "train", "peft": "lora"}
+
 
 class Commands(click.Group):
     """Loads a command's module, a file of the package that it is given, when the command is needed."""
@@ -74,8 +77,14 @@ def main() -> NoReturn:
     except Exception as error:  # a fault of ours or of a plugin: one line for the user, all of it on demand
         if os.environ.get("TRAINER_TRACEBACK"):
             raise
-        text = " ".join(str(error).split())
-        sys.exit(_say(f"{type(error).__name__}: {text} (TRAINER_TRACEBACK=1 shows where this comes from.)", 1))
+        sys.exit(_say(_fault(error), 1))
+
+
+def _fault(error: Exception) -> str:
+    if isinstance(error, ModuleNotFoundError) and error.name in EXTRAS:
+        return f"This needs {error.name}, which is not installed: pip install 'trainer[{EXTRAS[error.name]}]'."
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text} (TRAINER_TRACEBACK=1 shows where this comes from.)"
 
 
 def _stop(*_: Any) -> None:
