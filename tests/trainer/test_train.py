@@ -100,7 +100,7 @@ def test_the_model_is_evaluated_on_the_way_and_in_the_end(ingredients: tuple[Pat
 
 def test_an_evaluation_changes_nothing(ingredients: tuple[Path, Path], tmp_path: Path, undisturbed: Any) -> None:
     small.prepare(ingredients[0], tmp_path / "held_out", count=20, seed=1)
-    changes = {"held_out": str(tmp_path / "held_out"), "evaluate_every": 1}
+    changes: dict[str, Any] = {"held_out": str(tmp_path / "held_out"), "evaluate_every": 1}
     train(trained.settings(*ingredients, tmp_path / "run", **changes), trained.Told())
     assert trained.weights(tmp_path / "run") == trained.weights(undisturbed[0])
 
