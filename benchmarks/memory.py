@@ -1,4 +1,4 @@
-"""The memory that `trainer plan` estimates against the peak of real training steps, on five small configurations.
+"""The memory that `trainer plan` estimates against the peak of real training steps, on seven small configurations.
 
     python benchmarks/memory.py [name ...]
 
@@ -24,6 +24,7 @@ from typing import Any
 
 from trainer.estimating.memory import Job, peak
 from trainer.estimating.shape import read
+from trainer.training.settings import Settings
 
 #: Three families, both precisions, with and without checkpointing, long and short micro-steps, one and two ranks; sized
 #: so that a few hundred MB are there to be estimated and a step takes seconds.
@@ -81,20 +82,28 @@ CASES = {
     ),
     "opt bf16, long": Case(config=OPT, precision="bf16", documents=(800, 600, 648), supervised=0.1),
     "gpt_neox fp32, short": Case(config=GPT_NEOX, precision="fp32", documents=(100, 80, 76), supervised=0.8),
-    "llama bf16, ZeRO 2 on two ranks": Case(
-        config=LLAMA | {"hidden_size": 512, "intermediate_size": 1408},
-        precision="bf16",
-        documents=(600, 424),
-        supervised=0.5,
-        ranks=2,
-        zero=2,
-    ),
+    **{
+        f"llama bf16, ZeRO {stage} on two ranks": Case(
+            config=LLAMA | {"hidden_size": 512, "intermediate_size": 1408},
+            precision="bf16",
+            documents=(600, 424),
+            supervised=0.5,
+            ranks=2,
+            zero=stage,
+        )
+        for stage in (1, 2, 3)
+    },
 }
 #: How far an estimate may be off.
 WITHIN = 0.15
 MICROS = 2
 STEPS = 2
 QUIET = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
+
+
+def settings(case: Case) -> Settings:
+    """The settings that the case's engine is opened with."""
+    return Settings(model="m", data="d", out="o", precision=case.precision, zero=case.zero)  # type: ignore[arg-type]
 
 
 def job(case: Case) -> Job:
@@ -114,7 +123,7 @@ def job(case: Case) -> Job:
         micros=MICROS,
         attention="documents",
         checkpointing=case.checkpointing,
-        logits_bytes=256 * 2**20,
+        logits_bytes=settings(case).logits_bytes,
         gpu=False,
         trained=shape.parameters,
     )
@@ -138,9 +147,6 @@ def _train(case: Case) -> None:
 
     from trainer.training.engine import open_engine
     from trainer.training.learner import Learner
-    from trainer.training.settings import Settings
-
-    settings = Settings(model="m", data="d", out="o", precision=case.precision, zero=case.zero)  # type: ignore[arg-type]
 
     def build(**_: Any) -> Learner:
         config = AutoConfig.for_model(**case.config)
@@ -150,9 +156,9 @@ def _train(case: Case) -> None:
             enable = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
             enable({"use_reentrant": False})
         model.train()
-        return Learner(model, datasets=1, kind="documents", logits_bytes=settings.logits_bytes)
+        return Learner(model, datasets=1, kind="documents", logits_bytes=settings(case).logits_bytes)
 
-    engine = open_engine(settings, build)
+    engine = open_engine(settings(case), build)
     for _ in range(STEPS):
         for _ in range(MICROS):
             engine.micro(_batch(case))

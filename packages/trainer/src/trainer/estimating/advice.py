@@ -87,7 +87,7 @@ def _with(settings: Settings, kept: list[tuple[str, object]]) -> Settings:
         values["zero"] = 3
     elif values.get("offload") and settings.zero == 0:
         values.setdefault("zero", 2)
-    if "zero" in values and settings.engine == "torch":
+    if {"zero", "offload"} & values.keys() and settings.engine == "torch":
         values["engine"] = "auto"
     return replace(settings, **values)  # type: ignore[arg-type]
 

@@ -88,7 +88,8 @@ def moments(job: Job) -> list[Moment]:
     """The moments at which it may, in the order of a step."""
     held = _states(job)
     per_token = kept(job.shape, job.width, gpu=job.gpu)
-    whole = held.gradients if job.micros > 1 else 0.0
+    # ZeRO 3 keeps a place for its part of the gradients from the first step on.
+    whole = held.gradients if job.micros > 1 or (job.deepspeed and job.zero == 3) else 0.0
     head = _head_gradient(job)
     found = [
         replace(
@@ -251,6 +252,8 @@ def _sending(job: Job, held: Moment, per_token: Kept) -> Moment:
     elements, width = _bucket(job)
     # It is flattened once more, and where it is not in 32 bits turned into them to be summed.
     sent = elements * (width + (_FLOAT if width < _FLOAT else 0))
+    if job.zero == 3 and not job.gpu:
+        sent += elements * _FLOAT  # gloo, which CPUs talk by, works on a copy of what it reduces and scatters
     return replace(
         held,
         name="sending gradients",
