@@ -36,7 +36,7 @@ def meeting(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    for name, value in {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TRAINER_PREFLIGHT_SECONDS": 2}.items():
+    for name, value in {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TRAINER_PREFLIGHT_SECONDS": 1}.items():
         monkeypatch.setenv(name, str(value))
     monkeypatch.delenv("TORCHELASTIC_USE_AGENT_STORE", raising=False)
     kept: list[Any] = []
@@ -223,7 +223,7 @@ def test_two_processes_of_one_rank_are_told(settings: Settings, meeting: None) -
 def test_a_missing_rank_0_is_told_with_the_address(settings: Settings, meeting: None) -> None:
     (told,) = start((1, 2, settings))
     assert re.fullmatch(
-        r"Rank 0 did not answer at 127\.0\.0\.1:\d+ within 2 seconds \(Connection refused\): "
+        r"Rank 0 did not answer at 127\.0\.0\.1:\d+ within 1 seconds \(Connection refused\): "
         r"it was not started, has failed, or a firewall is between\.",
         told,
     )
