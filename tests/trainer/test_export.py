@@ -193,4 +193,4 @@ def test_a_family_that_would_be_written_in_another_form_is_refused_before_traini
         TrainerError, match=r"with weights of mixtral in another form than its checkpoints have \(model\.layers"
     ):
         framed(folder, tmp_path / "frame")
-    assert not (tmp_path / "frame").exists()
+    assert [one.name for one in tmp_path.iterdir()] == ["base"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,8 @@ def test_the_adapter_beside_it_is_what_peft_reads(adapted: tuple[Path, Any, Any]
 
     out = exported(adapted, tmp_path)
     found = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(adapted[0]), out / "adapter").state_dict()
+    told = json.loads((out / "adapter" / "adapter_config.json").read_text())
+    assert (told["base_model_name_or_path"], told["r"], told["lora_alpha"]) == (str(adapted[0]), 4, 12)
     wanted = adapted[1].state_dict()
     assert list(found) == list(wanted)
     assert all(torch.equal(found[name], one) for name, one in wanted.items())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -80,25 +80,40 @@ def write(
     a template that is no longer the prepared data's, or a family whose weights transformers stores in another form
     than it computes with.
     """
-    draft = folder.with_name(f"{folder.name}.part")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
     loaded = tokenizer.load(model)
-    text = template_text(made_of["template"], loaded)
     whole, _ = tokenizer.load_transformers(model)
-    whole.chat_template = text
-    whole.save_pretrained(draft)
+    whole.chat_template = template_text(made_of["template"], loaded)
     config = _config(model, loaded, vocabulary, dtype)
     scale = lora.lora_alpha / lora.r if lora is not None else 0.0
     told = {"dtype": dtype, "vocabulary": vocabulary, "scale": scale, **_shapes(config, lora)}
-    config.save_pretrained(draft)
-    _generation(loaded, made_of["template"]).save_pretrained(draft)
-    if lora is not None:
-        lora.save_pretrained(draft / ADAPTER)
+    parts = [whole, config, _generation(loaded, made_of["template"])]
+    try:
+        _save(folder, parts, told, None if lora is None else _adapter(lora, model))
+    except OSError as error:
+        raise TrainerError(
+            f"{folder} cannot be written ({error.strerror}): make room there, or set another out."
+        ) from error
+    return Frame.open(folder)
+
+
+def _save(folder: Path, parts: Sequence[Any], told: Mapping[str, Any], adapter: Any) -> None:
+    draft = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    for part in parts:
+        part.save_pretrained(draft)
+    if adapter is not None:
+        adapter.save_pretrained(draft / ADAPTER)
     (draft / WEIGHTS).write_text(json.dumps(told) + "\n", encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     draft.rename(folder)
-    return Frame.open(folder)
+
+
+def _adapter(lora: Any, model: str) -> Any:
+    """An adapter's settings as they are saved: with the model that it adapts, and for use."""
+    told = copy.deepcopy(lora)
+    told.base_model_name_or_path, told.inference_mode = model, True
+    return told
 
 
 def template_text(made_with: Mapping[str, str], loaded: tokenizer.Tokenizer) -> str:
