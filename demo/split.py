@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 
@@ -15,22 +14,19 @@ def split(path: Path, learn: int, hold: int) -> tuple[list[str], list[str]]:
     Conversations that begin alike are paths through one tree and share answers, which would be measured after they had
     been learnt. Raises SystemExit where a file holds too few.
     """
-    groups = trees(path)
     learnt: list[str] = []
     held: list[str] = []
-    for group in groups:
-        kept = learnt if len(learnt) < learn else held
-        kept += group
+    openings = set()
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    for opening, group in groupby(lines, key=lambda line: json.loads(line)["messages"][0]["content"]):
+        if len(learnt) < learn:
+            openings.add(opening)
+            learnt += group
+        elif opening not in openings:
+            held += group
         if len(held) >= hold:
             return learnt[:learn], held[:hold]
     raise SystemExit(f"{path} holds too few conversations for {learn} and {hold} others.")
-
-
-def trees(path: Path) -> Iterator[list[str]]:
-    """The lines of a file; those that stand together and begin alike in one list."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    for _, group in groupby(lines, key=lambda line: json.loads(line)["messages"][0]["content"]):
-        yield list(group)
 
 
 def main() -> None:
