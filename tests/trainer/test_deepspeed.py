@@ -33,11 +33,11 @@ def test_zero_and_the_number_of_ranks_change_nothing_but_rounding(
     assert [str(claim) for claim in claims if not claim.holds] == []
 
 
-def test_a_run_resumes_on_the_same_ranks_to_the_last_bit_and_on_another_number_within_rounding(
-    ingredients: tuple[Path, Path], tmp_path: Path
-) -> None:
+def test_a_run_resumes_on_the_same_ranks_to_the_last_bit_and_on_another_number_within_rounding(tmp_path: Path) -> None:
     from trainer.proving import resuming
 
-    claims = resuming.prove(trained.settings(*ingredients, tmp_path, zero=3), tmp_path)
+    source = small.save("opt", tmp_path / "model", dropout=0.1)
+    small.prepare(source, tmp_path / "data")
+    claims = resuming.prove(trained.settings(source, tmp_path / "data", tmp_path / "run", zero=3), tmp_path / "runs")
     assert [claim.bound for claim in claims] == [0.0, 1e-5]
     assert [str(claim) for claim in claims if not claim.holds] == []

@@ -31,10 +31,12 @@ _OF_LAUNCHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A run up to a step; with the folder of another run, on from what that one saved."""
+    """A run up to a step, or on from the checkpoint that its folder holds."""
 
     settings: Settings
     until: int
+    #: Whether what the model's config drops at random is dropped; ranks draw each for itself.
+    dropout: bool = False
 
 
 def few(settings: Settings, folder: Path, *, batch: int, steps: int, **changes: Any) -> Settings:
@@ -61,7 +63,7 @@ def start(jobs: Sequence[Job], ranks: int, folder: Path) -> None:
     """Do jobs one after the other on so many ranks of this machine; raises TrainerError with what a failed one said."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "jobs.json"
-    file.write_text(json.dumps([{"settings": asdict(job.settings), "until": job.until} for job in jobs]))
+    file.write_text(json.dumps([asdict(job) for job in jobs]))
     clean = {name: value for name, value in os.environ.items() if name not in _OF_LAUNCHERS}
     meeting = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
     errors = [folder / f"rank-{rank}.txt" for rank in range(ranks)]
@@ -165,7 +167,7 @@ def main(file: str) -> None:
         for told in json.loads(Path(file).read_text()):
             settings, watch = Settings(**told["settings"]), Losses()
             try:
-                train(settings, watch, until=told["until"])
+                train(settings, watch, until=told["until"], dropout=told["dropout"])
             except Interrupted:
                 if len(watch.found) == 0 or engine.world()[0]:
                     continue

@@ -125,10 +125,11 @@ class DeepSpeedEngine:
 
     def evaluate(self, batch: Batch) -> Tensor:
         """The forward of a micro-step without dropout and gradients; summed losses and counts, (datasets, 2)."""
+        before = self._engine.training
         self._engine.eval()
         with torch.no_grad():
             _, sums = self._engine(batch.to(self.device))
-        self._engine.train()
+        self._engine.train(before)
         return sums
 
     def fragments(self) -> Iterator[Fragment]:

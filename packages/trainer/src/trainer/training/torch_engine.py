@@ -68,10 +68,11 @@ class TorchEngine:
 
     def evaluate(self, batch: Batch) -> Tensor:
         """The forward of a micro-step without dropout and gradients; summed losses and counts, (datasets, 2)."""
+        before = self.learner.training
         self.learner.eval()
         with torch.no_grad():
             _, sums = self.learner(batch.to(self.device))
-        self.learner.train()
+        self.learner.train(before)
         return sums
 
     def fragments(self) -> Iterator[Fragment]:

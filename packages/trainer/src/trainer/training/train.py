@@ -42,11 +42,12 @@ if TYPE_CHECKING:
 MODEL, FRAME = "model", "frame"
 
 
-def train(settings: Settings, watch: Watch, *, until: int = 0) -> Path:
+def train(settings: Settings, watch: Watch, *, until: int = 0, dropout: bool = True) -> Path:
     """Train as the settings say and export the model; its folder.
 
     All ranks call it. A run that was stopped goes on; one that is done is left as it is. With ``until`` it saves and
-    stops behind that step, as it would on a signal. Raises Interrupted where repeating the call goes on, and other
+    stops behind that step, as it would on a signal; without ``dropout`` it drops nothing, whatever the model's config
+    says, so that ranks can be compared. Raises Interrupted where repeating the call goes on, and other
     TrainerErrors where model, data, settings, ranks or disk are not as they should be.
     """
     out = Path(settings.out)
@@ -69,6 +70,7 @@ def train(settings: Settings, watch: Watch, *, until: int = 0) -> Path:
         isolation.check(engine.learner, engine.device)
         if settings.zero == 3:
             intact.check(engine, settings.model)
+        engine.learner.train(dropout)
         if rank == 0:
             write_frame(engine, settings, prepared, tokenizer)
         step, updates = resume.resume(engine, settings, prepared, watch)
