@@ -68,6 +68,16 @@ def test_an_earlier_one_is_another_model_whose_fp32_weights_are_kept(run: Path, 
     assert len(list((tmp_path / "deep" / "two").glob("model-*.safetensors"))) > 2
 
 
+@pytest.mark.parametrize("family", ["gpt_neox", "opt"])
+def test_weights_that_are_tied_or_bear_another_name_in_files_are_found(cli: Cli, tmp_path: Path, family: str) -> None:
+    source = small_models.save(family, tmp_path / "model")
+    small_models.prepare(source, tmp_path / "data")
+    out = ran((source, tmp_path / "data"), tmp_path / "run")
+    assert cli("export", out)[0] == 0
+    assert weights(out / "models" / "step-000004") == weights(out / "model")
+    assert not load(out / "model").get_output_embeddings().weight.equal(load(source).get_output_embeddings().weight)
+
+
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
 def test_adapters_are_merged_from_a_checkpoint_as_by_the_run(
     ingredients: tuple[Path, Path], cli: Cli, tmp_path: Path, precision: str
