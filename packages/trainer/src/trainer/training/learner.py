@@ -36,7 +36,7 @@ class Learner(nn.Module):  # type: ignore[misc]  # mypy knows no torch
 
         Shapes () float32 and (datasets, 2) float64; the second is for the log and carries no gradient.
         """
-        hidden = self.hidden(batch).flatten(0, 1)[batch.places]
+        hidden = self.hidden(batch).flatten(0, 1).index_select(0, batch.places)
         head = self.model.get_output_embeddings()
         count = loss.pieces(batch.most, self.model.config.vocab_size * self.model.dtype.itemsize, self._budget)
         each = loss.cross_entropy(head, hidden, batch.targets, count)
