@@ -100,6 +100,31 @@ def test_a_head_whose_logits_are_scaled_is_refused() -> None:
         isolation.check(module, "cpu")
 
 
+def test_families_with_attention_of_their_own_are_refused_or_given_a_mask() -> None:
+    from transformers import (
+        BloomConfig,
+        BloomForCausalLM,
+        FalconConfig,
+        FalconForCausalLM,
+        MambaConfig,
+        MambaForCausalLM,
+    )
+
+    ids = {"vocab_size": 500, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    bloom = BloomForCausalLM(BloomConfig(hidden_size=32, n_layer=1, n_head=2, **ids))
+    falcon = FalconForCausalLM(FalconConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, **ids))
+    mamba = MambaForCausalLM(MambaConfig(hidden_size=32, num_hidden_layers=1, state_size=4, **ids))
+    told = {"datasets": 1, "logits_bytes": 2**28}
+    for causal in (bloom, falcon, mamba):
+        with pytest.raises(ModelError, match=r"^Documents of one row are not kept apart in this"):
+            isolation.check(small.Learner(causal, kind="documents", **told), "cpu")
+    assert isolation.check(small.Learner(falcon, kind="mask", **told), "cpu").leak == 0
+    with pytest.raises(ModelError, match=r"^A bloom cannot be read with documents in one row \(ValueError: "):
+        isolation.check(small.Learner(bloom, kind="mask", **told), "cpu")
+    with pytest.raises(ModelError, match=r"^A mamba cannot attend by mask, so its documents cannot share rows"):
+        small.Learner(mamba, kind="mask", **told)
+
+
 def test_a_window_shorter_than_a_document_is_refused() -> None:
     from transformers import MistralConfig, MistralForCausalLM
 

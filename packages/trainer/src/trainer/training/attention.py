@@ -40,13 +40,22 @@ def choose(name: str, device: torch.device, dtype: torch.dtype) -> Kind:
 
 
 def install(model: Any, kind: Kind) -> None:
-    """Make a transformers model attend in this way; its forward then takes what ``arguments`` gives."""
+    """Make a transformers model attend in this way; its forward then takes what ``arguments`` gives.
+
+    Raises ModelError for a family that cannot; one that does not heed it is found by `isolation.check`.
+    """
     from transformers import AttentionInterface
 
     # Without a function for masks of the same name transformers makes no mask of its own.
     AttentionInterface.register("trainer_documents", _documents)
     AttentionInterface.register("trainer_varlen", _varlen)
-    model.set_attn_implementation("sdpa" if kind == "mask" else f"trainer_{kind}")
+    try:
+        model.set_attn_implementation("sdpa" if kind == "mask" else f"trainer_{kind}")
+    except ValueError as error:
+        raise ModelError(
+            f"A {model.config.model_type} cannot attend by {kind}, so its documents cannot share rows: such families"
+            " are not supported."
+        ) from error
 
 
 def arguments(batch: Batch, kind: Kind) -> dict[str, Any]:

@@ -43,8 +43,16 @@ def look(learner: Learner, device: Any) -> Look:
 
 def check(learner: Learner, device: Any) -> Look:
     """A look; raises ModelError where this model would learn one document from another, or not its own logits."""
-    seen = look(learner, device)
     family, tolerance = learner.model.config.model_type, TOLERANCE[learner.model.dtype]
+    try:
+        seen = look(learner, device)
+    except torch.OutOfMemoryError:
+        raise
+    except (TypeError, ValueError, RuntimeError) as error:  # from a forward that takes no positions, or other masks
+        raise ModelError(
+            f"A {family} cannot be read with documents in one row ({type(error).__name__}:"
+            f" {' '.join(str(error).split())[:200]}): such families are not supported."
+        ) from error
     if seen.leak or not seen.company <= tolerance:
         raise ModelError(
             f"Documents of one row are not kept apart in this {family} (another's words change {seen.leak:.1e} of the"
