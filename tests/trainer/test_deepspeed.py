@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from tests.trainer import trained
+from tests.trainer import killing, trained
 
 pytest.importorskip("deepspeed")
 small = pytest.importorskip("tests.trainer.small_models")
-ranks = pytest.importorskip("trainer.proving.ranks")
 
 pytestmark = pytest.mark.torch
 
@@ -41,3 +42,29 @@ def test_a_run_resumes_on_the_same_ranks_to_the_last_bit_and_on_another_number_w
     claims = resuming.prove(trained.settings(source, tmp_path / "data", tmp_path / "run", zero=3), tmp_path / "runs")
     assert [claim.bound for claim in claims] == [0.0, 1e-5]
     assert [str(claim) for claim in claims if not claim.holds] == []
+
+
+@pytest.mark.parametrize("zero", [1, 2, 3])
+def test_what_changed_between_versions_of_deepspeed_is_written_out(zero: int) -> None:
+    from trainer.training.deepspeed_engine import configuration
+
+    changes = {"zero": zero, "clip": 0.5, "precision": "bf16"}
+    found = configuration(trained.settings(Path("m"), Path("d"), Path("o"), **changes), world=8)
+    assert found["train_batch_size"] == 8
+    assert found["managed_gradient_accumulation"] is False
+    assert found["gradient_clipping"] == 0.5
+    assert found["bf16"]["check_grad_overflow"] is True
+    assert found["communication_data_type"] == "fp32"
+    assert found["data_types"] == {"grad_accum_dtype": "fp32"}
+    assert found["zero_optimization"]["stage"] == zero
+    assert "optimizer" not in found
+    assert "scheduler" not in found
+
+
+def test_the_terminal_shows_the_run_and_nothing_of_deepspeed(ingredients: tuple[Path, Path], tmp_path: Path) -> None:
+    settings = trained.settings(*ingredients, tmp_path / "run", engine="deepspeed", max_steps=2)
+    command = [sys.executable, "-m", "trainer", "train", str(killing.recipe(settings, tmp_path / "recipe.toml"))]
+    found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600)
+    assert found.stdout == f"{tmp_path / 'run' / 'model'}\n"
+    starts = [line.partition(" · ")[0] for line in found.stderr.splitlines()]
+    assert starts == ["2 steps", "step 1/2", "step 2/2", f"run card: {tmp_path / 'run' / 'card.html'}"]

@@ -38,7 +38,8 @@ def configuration(settings: Settings, world: int) -> dict[str, Any]:
     zero: dict[str, Any] = {
         "stage": settings.zero,
         "contiguous_gradients": True,
-        "overlap_comm": False,
+        # Needs streams; with ZeRO 1 gradients are sent at the step's end, when nothing is left to overlap with.
+        "overlap_comm": settings.zero > 1 and torch.cuda.is_available(),
         "reduce_scatter": True,
         "round_robin_gradients": False,
         "reduce_bucket_size": _BUCKET,
