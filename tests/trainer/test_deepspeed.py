@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from tests.trainer import killing, trained
+from tests.trainer import trained
 
 pytest.importorskip("deepspeed")
 small = pytest.importorskip("tests.trainer.small_models")
@@ -59,12 +57,3 @@ def test_what_changed_between_versions_of_deepspeed_is_written_out(zero: int) ->
     assert found["zero_optimization"]["stage"] == zero
     assert "optimizer" not in found
     assert "scheduler" not in found
-
-
-def test_the_terminal_shows_the_run_and_nothing_of_deepspeed(ingredients: tuple[Path, Path], tmp_path: Path) -> None:
-    settings = trained.settings(*ingredients, tmp_path / "run", engine="deepspeed", max_steps=2)
-    command = [sys.executable, "-m", "trainer", "train", str(killing.recipe(settings, tmp_path / "recipe.toml"))]
-    found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600)
-    assert found.stdout == f"{tmp_path / 'run' / 'model'}\n"
-    starts = [line.partition(" · ")[0] for line in found.stderr.splitlines()]
-    assert starts == ["2 steps", "step 1/2", "step 2/2", f"run card: {tmp_path / 'run' / 'card.html'}"]

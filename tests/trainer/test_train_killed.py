@@ -20,25 +20,41 @@ KILLS = [
 ]
 
 
-def test_killed_ranks_end_with_the_weights_of_an_undisturbed_run(tmp_path: Path) -> None:
-    source = small.save("llama", tmp_path / "model")
-    small.prepare(source, tmp_path / "data")
-    straight, disturbed = (
-        trained.settings(source, tmp_path / "data", tmp_path / name, max_steps=16, save_every=1)
-        for name in ("straight", "disturbed")
-    )
-    assert killing.finished(killing.recipe(straight, tmp_path / "straight.toml"), 2) == [0, 0]
-    recipe, chance = killing.recipe(disturbed, tmp_path / "disturbed.toml"), random.Random(3)
+STEPS = 16
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that nobody disturbed, on two ranks under DeepSpeed; its recipe stands beside it."""
+    folder = tmp_path_factory.mktemp("killed")
+    source = small.save("llama", folder / "model")
+    small.prepare(source, folder / "data")
+    settings = trained.settings(source, folder / "data", folder / "straight", max_steps=STEPS, save_every=1)
+    assert killing.finished(killing.recipe(settings, folder / "straight.toml"), 2) == [0, 0]
+    return folder / "straight"
+
+
+def test_the_terminal_shows_the_run_and_nothing_of_deepspeed(straight: Path) -> None:
+    said = (straight.parent / "rank-0.txt").read_text().splitlines()
+    starts = [line.partition(" · ")[0] for line in said]
+    steps = [f"step {step}/{STEPS}" for step in range(1, STEPS + 1)]
+    assert starts == [f"{STEPS} steps", *steps, f"run card: {straight / 'card.html'}", str(straight / "model")]
+    assert (straight.parent / "rank-1.txt").read_text() == ""
+
+
+def test_killed_ranks_end_with_the_weights_of_an_undisturbed_run(straight: Path, tmp_path: Path) -> None:
+    folder = straight.parent
+    disturbed = trained.settings(folder / "model", folder / "data", tmp_path / "run", max_steps=STEPS, save_every=1)
+    recipe, chance = killing.recipe(disturbed, tmp_path / "recipe.toml"), random.Random(3)
     before = 0
     for kill in KILLS:
-        found = killing.killed(recipe, tmp_path / "disturbed", 2, kill, chance)
+        found = killing.killed(recipe, tmp_path / "run", 2, kill, chance)
         assert found is not None
-        assert before < found.saved <= found.step < 16
+        assert before < found.saved <= found.step < STEPS
         assert found.step - found.saved <= 1
         assert found.code == (75 if kill.whom == "one" else None)
         before = found.saved
     assert killing.finished(recipe, 2) == [0, 0]
-    assert trained.weights(tmp_path / "disturbed") == trained.weights(tmp_path / "straight")
-    assert [one["loss"] for one in trained.log(tmp_path / "disturbed")] == [
-        one["loss"] for one in trained.log(tmp_path / "straight")
-    ]
+    assert trained.weights(tmp_path / "run") == trained.weights(straight)
+    told = ([one["loss"] for one in trained.log(out)] for out in (tmp_path / "run", straight))
+    assert next(told) == next(told)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from trainer.errors import Interrupted, TrainerError
 from trainer.training import checkpoint, fragments
@@ -65,6 +66,8 @@ def start(jobs: Sequence[Job], ranks: int, folder: Path) -> None:
     file = folder / "jobs.json"
     file.write_text(json.dumps([asdict(job) for job in jobs]))
     clean = {name: value for name, value in os.environ.items() if name not in _OF_LAUNCHERS}
+    if 0 < torch.cuda.device_count() < ranks:
+        clean["CUDA_VISIBLE_DEVICES"] = ""  # each rank needs a GPU of its own, and has the CPU where there are too few
     meeting = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
     errors = [folder / f"rank-{rank}.txt" for rank in range(ranks)]
     processes = []

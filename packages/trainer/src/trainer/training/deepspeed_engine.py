@@ -12,6 +12,7 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -253,5 +254,5 @@ def _deepspeed() -> Any:
 
     # A helper for inference that would be compiled with a C++ compiler, for a minute, at the first start.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    deepspeed.init_distributed(verbose=False)
+    deepspeed.init_distributed(verbose=False, timeout=timedelta(minutes=engines.TIMEOUT))
     return deepspeed

@@ -154,6 +154,11 @@ def join(rank: int, size: int, local: int) -> torch.device:
 
     device = torch.device("cpu")
     if torch.cuda.is_available():
+        if local >= torch.cuda.device_count():
+            raise TrainerError(
+                f"Rank {rank} is number {local + 1} on a machine with {torch.cuda.device_count()} GPUs: start one rank"
+                " for each."
+            )
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
     if not torch.distributed.is_initialized():
