@@ -37,7 +37,7 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_terminal_shows_the_run_and_nothing_of_deepspeed(straight: Path) -> None:
     said = (straight.parent / "rank-0.txt").read_text().splitlines()
     starts = [line.partition(" · ")[0] for line in said]
-    steps = [f"step {step}/{STEPS}" for step in range(1, STEPS + 1)]
+    steps = [f"step {step:2}/{STEPS}" for step in range(1, STEPS + 1)]
     assert starts == [f"{STEPS} steps", *steps, f"run card: {straight / 'card.html'}", str(straight / "model")]
     assert (straight.parent / "rank-1.txt").read_text() == ""
 
