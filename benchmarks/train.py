@@ -13,7 +13,7 @@ First the peers take the step once with 1, 2, 4 and 8 examples to a micro-batch 
 with all, the others until more is slower. Then all take turns, each in a process of its own and at its best, and TRL
 also as it comes: 8 examples, recomputed activations, its metrics. bf16 is by autocast for peers, as they mean it, with
 fp32 weights; the fastest runs with weights in bf16, too. Counted is processor time of the loop, from before the first
-batch is fetched to the end of the step; a step on three short examples went before. Losses are printed, too: whoever
+batch is fetched to the end of the step; a step on eight other examples went before. Losses are printed, too: whoever
 divides by the step's tokens must have ours.
 
 Beside each time stand operations counted from what the models were given, as multiples of ours: padding in the layers,

@@ -2,10 +2,10 @@
 
     python benchmarks/ways/train.py WAY FOLDER --size 4 --precision fp32
 
-FOLDER holds ``model`` (a checkpoint), ``examples.npz`` and ``short.npz`` (token ids, where each example ends, and which
-tokens are learnt) and for ours ``examples`` and ``short``, the same as prepared folders. Needs only what the way needs,
-so that another interpreter can run a way whose packages ours has not. A step on the short examples with a learning rate
-next to nothing comes first, so that what libraries do only once is not counted. Prints JSON.
+FOLDER holds ``model`` (a checkpoint), ``examples.npz`` and ``warm.npz`` (token ids, where each example ends, and which
+tokens are learnt) and for ours ``examples`` and ``warm``, the same as prepared folders. Needs only what the way needs,
+so that another interpreter can run a way whose packages ours has not. A step on the warming examples with a learning
+rate next to nothing comes first, so that what is done only once, as taking memory, is not counted. Prints JSON.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ WAYS: dict[str, Callable[[Asked, Counted], None]] = {
 
 def measure(way: str, asked: Asked) -> Counted:
     """Warm up, then take the step that counts."""
-    WAYS[way](replace(asked, name="short", rate=NO_RATE), Counted())
+    WAYS[way](replace(asked, name="warm", rate=NO_RATE), Counted())
     counted = Counted()
     WAYS[way](asked, counted)
     return counted

@@ -19,6 +19,8 @@ from trainer.rendering import render
 from trainer.rendering.render import Renderer
 from trainer.table1 import TABLE_1
 
+#: Lengths of the examples of the step that goes before: as much as is read at once, so that all memory was touched.
+WARMING = (1999, 1800, *(48,) * 6)
 #: The mixture's datasets in the order in which the length model has them.
 DATASETS = ("cot", "flan_v2", "dolly", "oasst1", "gpt4_alpaca", "code_alpaca", "sharegpt")
 
@@ -131,7 +133,8 @@ def lay_out(source: Path, folder: Path, count: int, share: int) -> Texts:
     texts = mixture(count, size)
     save(texts, folder, "examples", renderer)
     save(replace(texts, learnt=np.ones_like(texts.learnt)), folder, "examples_all", renderer)
-    short = drawn(np.array([30, 40, 50]), np.array([0, 1, 6]), size)
-    save(short, folder, "short", renderer)
-    save(replace(short, learnt=np.ones_like(short.learnt)), folder, "short_all", renderer)
+    lengths = np.array(WARMING)
+    warm = drawn(lengths, np.full(len(lengths), DATASETS.index("sharegpt")), size)
+    save(warm, folder, "warm", renderer)
+    save(replace(warm, learnt=np.ones_like(warm.learnt)), folder, "warm_all", renderer)
     return texts

@@ -47,7 +47,7 @@ class Asked:
     """What a way is asked to do: one optimizer step on all examples."""
 
     folder: Path
-    #: ``examples`` or ``short``.
+    #: ``examples`` or ``warm``.
     name: str
     #: Examples to a micro-batch.
     size: int
