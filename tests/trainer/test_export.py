@@ -61,7 +61,23 @@ def test_tied_weights_are_written_once(tmp_path: Path, tied: bool) -> None:
     out = export.export(parameters(load(folder)), framed(folder, tmp_path / "frame"), tmp_path / "model")
     with safe_open(out / "model.safetensors", "pt") as file:
         assert ("lm_head.weight" in file.keys()) is not tied  # noqa: SIM118
-        assert file.metadata() == {"format": "pt"}
+        assert file.metadata()["format"] == "pt"
+
+
+def test_other_weights_have_another_header(folders: dict[str, Path], tmp_path: Path) -> None:
+    from safetensors import safe_open
+
+    model = load(folders["llama"])
+    place = framed(folders["llama"], tmp_path / "frame")
+    others = [("model.norm", 0.0), ("none", 0.0), ("model.norm", 1e-3)]
+    found = []
+    for number, (changed, by) in enumerate(others):
+        given = ((name, one + by if changed in name else one) for name, one in parameters(model))
+        out = export.export(given, place, tmp_path / str(number))
+        with safe_open(out / "model.safetensors", "pt") as file:
+            found.append(file.metadata()["sha256"])
+    assert found[0] == found[1] != found[2]
+    assert all(len(one) == 64 and set(one) != {"0"} for one in found)
 
 
 def test_a_bf16_run_is_exported_in_bf16_from_its_fp32_weights(folders: dict[str, Path], tmp_path: Path) -> None:
