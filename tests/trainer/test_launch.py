@@ -224,7 +224,7 @@ def test_a_job_that_ends_by_itself_is_not_queued_again(tmp_path: Path, code: int
 @pytest.mark.torch
 @pytest.mark.parametrize(("code", "error"), [(75, Interrupted), (3, TrainerError)])
 def test_torchrun_ends_as_its_ranks_ended(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, error: type[TrainerError]
+    handlers: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, error: type[TrainerError]
 ) -> None:
     # In the place of the trainer: a module of its name that only ends.
     (tmp_path / "trainer.py").write_text(f"import sys; sys.exit({code})")

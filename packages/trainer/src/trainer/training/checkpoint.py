@@ -126,8 +126,7 @@ def tidy(out: Path, keep: int) -> None:
     if not place.is_dir():
         return
     for one in found(out)[: -max(1, keep)]:
-        # Under its own name a folder is whole; half of it must not be found under that name.
-        one.rename(one.with_name(f"{one.name}.gone"))
+        _put_away(one)
     for one in place.iterdir():
         if one.name.endswith((".part", ".gone")):
             shutil.rmtree(one, ignore_errors=True)
@@ -172,9 +171,16 @@ def _publish(part: Path, place: Path, state: State, world: int) -> None:
     _note(part / MANIFEST, {"format": FORMAT, "state": asdict(state), "files": files})
     _sync(part)
     if place.exists():  # of a run that was resumed from an older checkpoint
-        shutil.rmtree(place)
+        _put_away(place)
     part.rename(place)
     _sync(place.parent)
+
+
+def _put_away(place: Path) -> None:
+    """Take a checkpoint's name from it before it is deleted: half of it must not be found under that name."""
+    gone = place.with_name(f"{place.name}.gone")
+    shutil.rmtree(gone, ignore_errors=True)
+    place.rename(gone)
 
 
 def _note(path: Path, told: Mapping[str, Any]) -> None:
