@@ -439,6 +439,20 @@ def test_a_fingerprint_needs_no_weights_in_memory(tiny: Callable[[str], Path], t
         (folder / name).write_bytes(content)
 
 
+def test_two_checkpoints_of_one_training_run_are_two_models(tiny: Callable[[str], Path], tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(tiny("llama"))
+    prints = []
+    for step in (1, 2):
+        folder = shutil.copytree(tiny("llama"), tmp_path / f"step-{step}")
+        for weight in model.parameters():
+            weight.data.mul_(1.001)
+        model.save_pretrained(folder)
+        prints.append(evalkit_hf.HF(str(folder)).fingerprint())
+    assert [key for key in prints[0] if prints[0][key] != prints[1][key]] == ["weights"]
+
+
 def test_the_weights_have_the_dtype_that_was_asked(tiny: Callable[[str], Path]) -> None:
     import torch
 

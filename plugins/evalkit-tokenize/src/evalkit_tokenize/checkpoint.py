@@ -14,6 +14,9 @@ from evalkit_tokenize.loading import cannot_load
 #: The name that safetensors gives a dtype -> torch's.
 DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 
+#: How many places of a file of weights, evenly spread, tell it from another of its size, and the bytes at each.
+SAMPLES, SAMPLE = 1024, 4096
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
@@ -90,12 +93,21 @@ def _weight_files(folder: Path) -> list[Path]:
 
 
 def _weights_digest(folder: Path) -> str:
-    """A digest of the names, sizes and safetensors headers of the weights; reading them whole would take minutes."""
+    """A digest of the names, sizes and headers of the weights and of a sample of them; all would take minutes.
+
+    Without the sample two checkpoints of one training run would be one model, and the run of the second would show the
+    answers of the first.
+    """
     digest = hashlib.sha256()
     for file in _weight_files(folder):
-        digest.update(f"{file.name} {file.stat().st_size}\n".encode())
+        size = file.stat().st_size
+        digest.update(f"{file.name} {size}\n".encode())
         if file.suffix == ".safetensors":
             digest.update(_header(file))
+        with file.open("rb") as stream:
+            for place in range(SAMPLES):
+                stream.seek(size * place // SAMPLES)
+                digest.update(stream.read(SAMPLE))
     return digest.hexdigest()
 
 
