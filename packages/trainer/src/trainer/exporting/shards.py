@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 #: torch's name of a dtype: the format's name, and the bytes of a number.
 DTYPES = {"bfloat16": ("BF16", 2), "float32": ("F32", 4)}
 
-#: Stands in a header until the content is written. Who tells models apart by their headers would else take one step of a
-#: run for another.
+#: Stands in a header until the content is written. Who tells models apart by their headers would else take one step of
+#: a run for another.
 _UNKNOWN = b"0" * 64
 
 #: Numbers that are rounded at a time.
