@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from trainer.errors import DataError
-from trainer.estimating import advice, memory
+from trainer.errors import DataError, ModelError
+from trainer.estimating import advice, memory, shape
 from trainer.estimating.activations import kept
 from trainer.estimating.compute import device, flops
 from trainer.estimating.estimate import Estimate, Machines, adapters, estimate, layouts
 from trainer.estimating.shape import KNOWN, Shape
-from trainer.estimating.workload import Data, find
+from trainer.estimating.workload import Data, find, named
+from trainer.preparation.prepared import MANIFEST
+from trainer.recipes.recipes import Recipe, recipes
+from trainer.table1 import TABLE_1
 from trainer.training.settings import Settings
 
 SEVEN = KNOWN["llama-7b"]
@@ -133,11 +138,59 @@ def test_a_micro_step_shorter_than_the_longest_example_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("data", "examples", "longest"),
-    [("prepared/cot-llama-1024", 100_000, 1024), ("prepared/flan_v2-pythia-2048", 100_000, 2048), ("x", 490_694, 2048)],
+    [
+        ("prepared/cot-llama-1024", 100_000, 1024),
+        ("prepared/flan_v2-pythia-2048", 100_000, 2048),
+        ("tulu", 490_694, 2048),
+    ],
 )
 def test_data_that_is_not_there_yet_is_modelled_by_its_name(data: str, examples: int, longest: int) -> None:
     found = find(settings(data=data))
     assert (len(found.lengths), int(found.lengths.max()), found.prepared) == (examples, longest, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("prepared/dolyl-llama-2048", "prepared/dolly-llama-2048"),
+        ("human+gtp", "human+gpt"),
+        ("flan-v2-opt-1024", "flan_v2-opt-1024"),
+        ("dollyx", "dolly"),
+    ],
+)
+def test_a_mistyped_dataset_is_refused_with_the_nearest(name: str, meant: str) -> None:
+    with pytest.raises(DataError, match=re.escape(f"{name} holds no prepared data") + ".*" + re.escape(f"{meant}?")):
+        find(settings(data=name))
+
+
+def test_a_mistyped_folder_is_refused_with_the_prepared_one_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / MANIFEST).write_text("{}")
+    with pytest.raises(DataError, match=re.escape(f"Did you mean {tmp_path / 'train'}?")):
+        named(tmp_path / "trian")
+
+
+def test_a_name_near_nothing_is_refused_with_all_that_is_known(tmp_path: Path) -> None:
+    folder = tmp_path / "nodir"
+    with pytest.raises(DataError) as refused:
+        named(folder)
+    assert str(refused.value) == (
+        f"{folder} holds no prepared data, and its name begins with no dataset after which lengths could be modelled."
+        f" Run `trainer data prepare FILE... --to {folder}` first, or name the folder after one of these,"
+        f" as in cot-llama-2048: {', '.join([*TABLE_1, 'human', 'human+gpt', 'tulu'])}."
+    )
+
+
+@pytest.mark.parametrize("recipe", recipes().values(), ids=lambda recipe: recipe.name)
+def test_each_recipe_of_the_paper_is_known_by_its_names(recipe: Recipe) -> None:
+    assert named(Path(recipe.prepared)) == recipe.data
+    assert shape.find(recipe.model).limit >= recipe.base.max_length
+
+
+def test_an_example_longer_than_the_model_s_positions_is_refused() -> None:
+    with pytest.raises(ModelError, match=r"^The longest example of prepared/none has 256 tokens and llama-7b has posi"):
+        made(shape=replace(SEVEN, limit=255))
+    assert made(shape=replace(SEVEN, limit=256)).steps == made(shape=replace(SEVEN, limit=0)).steps
 
 
 def options(found: Estimate) -> list[list[str]]:
@@ -173,10 +226,15 @@ def test_the_first_change_that_is_enough_is_advised(limit: Callable[[], float], 
 
 
 def test_65b_on_eight_gpus_is_offloaded_or_given_more() -> None:
-    found = made(shape=KNOWN["llama-65b"], zero=3, activation_checkpointing=True)
+    found = made(shape=KNOWN["llama-65b"], zero=3, activation_checkpointing=True, batch=16)
     assert not found.fits
     assert options(found) == [["--set offload=optimizer"], ["--gpus 16"]]
 
 
 def test_what_no_change_makes_fit_is_said_to() -> None:
     assert options(with_memory(made(), 1e9)) == []
+
+
+def test_no_more_gpus_are_advised_than_a_batch_has_examples() -> None:
+    found = made(shape=KNOWN["llama-65b"], zero=3, activation_checkpointing=True, batch=15)
+    assert options(found) == [["--set offload=optimizer"]]

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from tests.trainer import preparing
+from tests.trainer.plugin import Cli
 
 from trainer.errors import DataError, ModelError, TokenizerError
 from trainer.rendering import render
@@ -142,6 +143,20 @@ def test_examples_longer_than_the_model_s_positions_are_refused(copy: Path, soun
         f"The longest example of {sound[1].folder} has {longest} tokens and {copy} has positions for {longest - 1}:"
         f" prepare the data with --max-length {longest - 1}."
     )
+
+
+def test_a_plan_refuses_examples_longer_than_the_positions_in_the_same_words(
+    cli: Cli, copy: Path, sound: Any, tmp_path: Path
+) -> None:
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 64}))
+    with pytest.raises(ModelError) as error:
+        model.check(str(copy), sound[1])
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(f'model = "{copy}"\ndata = "{sound[1].folder}"\nout = "out"\n')
+    code, out, err = cli("plan", recipe, "--gpus", 1)
+    assert (code, out) == (1, "")
+    assert str(error.value) in err
 
 
 def test_a_dataset_with_nothing_to_learn_is_refused_by_name(sound: Any, tmp_path: Path) -> None:

@@ -73,6 +73,7 @@ def test_a_run_s_log_tells_the_speed(cli: Cli, recipe: Path, tmp_path: Path) -> 
         (("--set", "model=models/unheard-of"), "models/unheard-of is no folder with a config.json, and its name ends"),
         (("--measured", "fast"), "--measured fast is neither a number nor a run folder"),
         (("--set", "tokens=100"), "tokens and a micro-step holds 100"),
+        (("--set", "data=nodir"), "nodir holds no prepared data, and its name begins with no dataset"),
         (("--set", "zeroo=3"), "no setting is named 'zeroo'; did you mean 'zero'?"),
     ],
 )
@@ -83,6 +84,38 @@ def test_what_cannot_be_planned_is_one_sentence(
     assert (code, out) == (1, "")
     assert message in err
     assert err.count("\n") == 1
+
+
+def test_a_batch_that_cannot_be_shared_out_is_a_usage_error_as_for_launch(cli: Cli, recipe: Path) -> None:
+    code, out, err = cli("plan", recipe, "--set", "batch=1", "--gpus", 2)
+    assert (code, out) == (2, "")
+    assert "A batch of 1 examples cannot be shared out over 2 ranks." in err
+    launched = cli("launch", recipe, "--set", "batch=1", "--gpus-per-node", 2)
+    assert (launched[0], launched[2].splitlines()[-1]) == (2, err.splitlines()[-1])
+
+
+@pytest.fixture
+def short(tmp_path: Path) -> Path:
+    """The config of a small LLaMA with 64 positions."""
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    config = {"model_type": "llama", "vocab_size": 512, "max_position_embeddings": 64, **sizes}
+    (tmp_path / "short").mkdir()
+    (tmp_path / "short" / "config.json").write_text(json.dumps(config))
+    return tmp_path / "short"
+
+
+def test_examples_longer_than_the_model_s_positions_do_not_fit(cli: Cli, recipe: Path, short: Path) -> None:
+    told = (
+        f"The longest example of prepared/human+gpt-llama-2048, as modelled, has 2,048 tokens and {short} has positions"
+        " for 64: prepare the data with --max-length 64."
+    )
+    for more in ((), ("--json",)):
+        code, out, err = cli("plan", recipe, "--set", f"model={short}", *more)
+        assert (code, out) == (1, "")
+        assert told in err
+    code, out, _ = cli("plan", recipe, "--set", f"model={short}", "--max-length", 64)
+    assert code == 0
+    assert out.splitlines()[-1].startswith("Fits: ")
 
 
 def test_cpus_are_planned_with_this_machine_s_memory_and_no_time(cli: Cli, recipe: Path) -> None:

@@ -76,8 +76,7 @@ def command(
         hostfile=hostfile or "",
         by_hand=no_ssh,
     )
-    if found.batch < made.world:
-        raise click.UsageError(f"A batch of {found.batch} examples cannot be shared out over {made.world} ranks.")
+    options.check_shares(found.batch, made.world)
     if printed == "slurm":
         click.echo(slurm.script(made, name=Path(found.out).name, options=sbatch), nl=False)
     elif printed:

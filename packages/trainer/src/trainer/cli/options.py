@@ -33,3 +33,9 @@ recipe = click.argument("recipe", metavar="RECIPE")
 sets = click.option(
     "--set", "sets", metavar="KEY=VALUE", multiple=True, help="A setting in the place of the recipe's; repeatable."
 )
+
+
+def check_shares(batch: int, ranks: int) -> None:
+    """Raise a usage error where a step has fewer examples than there are ranks."""
+    if batch < ranks:
+        raise click.UsageError(f"A batch of {batch} examples cannot be shared out over {ranks} ranks.")

@@ -42,6 +42,7 @@ def command(*, recipe: str, sets: tuple[str, ...], as_json: bool, max_length: in
 
     told = settings.load(recipe, sets).settings
     machines = _machines(**given)
+    options.check_shares(told.batch, machines.gpus)
     data = workload.find(told, max_length=max_length)
     found = estimate.estimate(told, shape.find(told.model), data, machines)
     ways = [] if found.fits else advice.advise(found)

@@ -12,7 +12,7 @@ from trainer.estimating.estimate import Estimate, changed
 if TYPE_CHECKING:
     from trainer.training.settings import Settings
 
-#: GPUs beyond which nobody is told to look for more.
+#: GPUs beyond which nobody is told to look for more; nor is there any to do for more than a batch has examples.
 _MOST = 1024
 
 
@@ -46,7 +46,7 @@ def advise(found: Estimate) -> list[Advice]:
         return ways
     shared: list[tuple[str, object]] = [("activation_checkpointing", True), ("zero", 3)]
     kept = [(key, value) for key, value in shared if getattr(found.settings, key) != value]
-    while (gpus := 2 * gpus) <= _MOST:
+    while (gpus := 2 * gpus) <= min(_MOST, found.settings.batch):
         if _many(found, kept, gpus).fits:
             return [*ways, _told(found, _needed(found, kept, gpus), gpus)]
     return ways

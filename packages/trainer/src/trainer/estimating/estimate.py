@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer.errors import DataError
@@ -11,6 +12,7 @@ from trainer.estimating.compute import Device, flops
 from trainer.estimating.memory import Job, Moment
 from trainer.estimating.shape import Shape
 from trainer.estimating.workload import Data, Steps
+from trainer.training.model import check_positions
 
 if TYPE_CHECKING:
     from trainer.training.settings import Settings
@@ -112,8 +114,11 @@ def estimate(
 ) -> Estimate:
     """What a run comes to; ``steps`` are those of the same settings and ranks where they are known.
 
-    Raises DataError where a micro-step cannot hold the longest example.
+    Raises ModelError where the model has too few positions for the longest example, DataError where a micro-step cannot
+    hold it: what training would refuse has no size.
     """
+    name = str(Path(settings.data)) + ("" if data.prepared else ", as modelled,")
+    check_positions(settings.model, shape.limit or None, name, int(data.lengths.max()))
     steps = steps or workload.deal(settings, data, machines.gpus)
     made = job(settings, shape, steps, machines)
     return Estimate(

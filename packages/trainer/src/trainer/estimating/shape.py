@@ -29,7 +29,7 @@ class Shape:
     kv_heads: int
     head_dim: int
     vocabulary: int
-    #: Positions that the model was made for.
+    #: Positions that the model was made for; 0: nothing says how many.
     limit: int
     #: Whether the head is the embedding itself.
     tied: bool
@@ -135,6 +135,12 @@ def find(model: str) -> Shape:
     )
 
 
+def _limit(config: Mapping[str, Any]) -> int:
+    """Positions as transformers reads them: a family's default where the config has none, no limit where it is null."""
+    default = 131_072 if config.get("model_type") == "mistral" else 2048
+    return max(0, config.get("max_position_embeddings", default) or 0)
+
+
 def _llama(config: Mapping[str, Any]) -> Shape:
     hidden, heads = config["hidden_size"], config["num_attention_heads"]
     return Shape(
@@ -146,7 +152,7 @@ def _llama(config: Mapping[str, Any]) -> Shape:
         kv_heads=config.get("num_key_value_heads") or heads,
         head_dim=config.get("head_dim") or hidden // heads,
         vocabulary=config["vocab_size"],
-        limit=config.get("max_position_embeddings", 2048),
+        limit=_limit(config),
         tied=bool(config.get("tie_word_embeddings", False)),
         attention_bias=bool(config.get("attention_bias", False)),
         mlp_bias=bool(config.get("mlp_bias", False)),
@@ -168,7 +174,7 @@ def _opt(config: Mapping[str, Any]) -> Shape:
         kv_heads=heads,
         head_dim=hidden // heads,
         vocabulary=config["vocab_size"],
-        limit=config.get("max_position_embeddings", 2048),
+        limit=_limit(config),
         tied=bool(config.get("tie_word_embeddings", True)),
         attention_bias=bias,
         mlp_bias=bias,
@@ -191,7 +197,7 @@ def _gpt_neox(config: Mapping[str, Any]) -> Shape:
         kv_heads=heads,
         head_dim=hidden // heads,
         vocabulary=config["vocab_size"],
-        limit=config.get("max_position_embeddings", 2048),
+        limit=_limit(config),
         tied=bool(config.get("tie_word_embeddings", False)),
         attention_bias=bool(config.get("attention_bias", True)),
         mlp_bias=True,

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from difflib import SequenceMatcher, get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainer.mixing.mixture import NAMED
+from trainer.errors import DataError
+from trainer.mixing.mixture import ALIASES, NAMED
 from trainer.planning import length_model
 from trainer.planning.efficiency import Summary, cost, summarize
 from trainer.planning.plan import Balanced, Examples
@@ -66,20 +69,48 @@ class Steps:
 def find(settings: Settings, *, max_length: int | None = None) -> Data:
     """The examples of a run's prepared folder, or where there is none yet a model of the data that its name tells of.
 
-    The names are those of Table 1 and of the paper's mixtures, as in ``prepared/cot-llama-2048``; any other is taken
-    for Human+GPT. Raises DataError where a folder is there and cannot be read.
+    Raises DataError where a prepared folder cannot be read, and where there is none and its name tells of no data.
     """
     folder = Path(settings.data)
     if (folder / MANIFEST).exists():
         return read(folder)
     limit = max_length or _limit(folder.name)
-    known = {**{name: (name,) for name in TABLE_1}, **NAMED}
-    named = [name for name in known if re.match(rf"{re.escape(name)}($|[-_.])", folder.name)]
-    name = max(named, key=len, default=length_model.NAME)
-    lengths = length_model.of(known[name], limit=limit)
-    share = length_model.supervised(known[name])
+    name = named(folder)
+    datasets = NAMED.get(name, (name,))
+    lengths = length_model.of(datasets, limit=limit)
+    share = length_model.supervised(datasets)
     told = f"{folder} is not prepared yet: lengths as Table 1 of the paper has them for {name}"
     return Data(told=told, prepared=False, lengths=lengths, targets=lengths * share, limit=limit)
+
+
+def named(folder: Path) -> str:
+    """The dataset of Table 1, or the mixture, that a folder's name begins with, as in ``prepared/cot-llama-2048``.
+
+    Raises DataError for any other name: it is mistyped, or that of data that nobody can know the lengths of.
+    """
+    known = {name: name for name in (*TABLE_1, *NAMED)} | ALIASES
+    found = [name for name in known if re.match(rf"{re.escape(name)}($|[-_.])", folder.name)]
+    if found:
+        return known[max(found, key=len)]
+    near = _nearest(folder, known)
+    raise DataError(
+        f"{folder} holds no prepared data, and its name begins with no dataset after which lengths could be modelled."
+        + (f" Did you mean {near}?" if near else "")
+        + f" Run `trainer data prepare FILE... --to {folder}` first, or name the folder after one of these, as in"
+        f" cot-llama-2048: {', '.join(known)}."
+    )
+
+
+def _nearest(folder: Path, known: Iterable[str]) -> str:
+    """The prepared folder beside this one, or else the dataset, whose name may have been meant; or nothing."""
+    beside = [one.parent.name for one in sorted(folder.parent.glob(f"*/{MANIFEST}"))]
+    if near := get_close_matches(folder.name, beside, n=1):
+        return str(folder.parent / near[0])
+    # Of dolyl-llama-2048 only the beginning is to be like a dataset's name.
+    ends = [found.start() for found in re.finditer(r"-|$", folder.name)]
+    likeness = {(name, end): SequenceMatcher(None, folder.name[:end], name).ratio() for name in known for end in ends}
+    name, end = max(likeness, key=likeness.__getitem__)
+    return str(folder.parent / (name + folder.name[end:])) if likeness[name, end] >= 0.6 else ""
 
 
 def read(folder: Path) -> Data:

@@ -43,12 +43,7 @@ def check(source: str, prepared: Prepared) -> Tokenizer:
     largest, rows = int(prepared.tokens.max()), max(config.vocab_size, found.size)
     if largest >= rows:
         raise ModelError(f"{folder} holds token {largest} and {source} has {rows} embeddings: prepare the data anew.")
-    limit, longest = positions(config), int(prepared.lengths.max())
-    if limit is not None and longest > limit:
-        raise ModelError(
-            f"The longest example of {folder} has {longest:,} tokens and {source} has positions for {limit:,}: prepare"
-            f" the data with --max-length {limit}."
-        )
+    check_positions(source, positions(config), str(folder), int(prepared.lengths.max()))
     for name, count in prepared.counts.items():
         if not count.examples:
             raise DataError(
@@ -90,6 +85,18 @@ def positions(config: Any) -> int | None:
     """How many tokens a model can read at once; None where nothing limits it."""
     found = getattr(config, "max_position_embeddings", None)
     return found if isinstance(found, int) and found > 0 else None
+
+
+def check_positions(source: str, limit: int | None, data: str, longest: int) -> None:
+    """Raise ModelError where the longest example of ``data``, in tokens, is more than a model can read at once.
+
+    Training asks it of what is prepared, and a plan already of lengths that are modelled.
+    """
+    if limit is not None and longest > limit:
+        raise ModelError(
+            f"The longest example of {data} has {longest:,} tokens and {source} has positions for {limit:,}: prepare"
+            f" the data with --max-length {limit}."
+        )
 
 
 def load(source: str, dtype: torch.dtype, *, rows: int = 0, gathered: Gather = whole) -> Any:
