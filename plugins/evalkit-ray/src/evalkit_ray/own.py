@@ -44,7 +44,7 @@ class Head:
         options: dict[str, Any] = {"object_store_memory": OBJECT_STORE}
         if cpus is not None:
             options["num_cpus"] = cpus
-        if len(_temporary()) > LONGEST:
+        if not _fits(Path(_temporary())):
             options["_temp_dir"] = f"/tmp/ray-{os.getuid()}"  # noqa: S108 (Ray makes a folder of its own in it)
         # -P: neither this folder nor the working one may hide a module that Ray imports.
         program = (sys.executable, "-P", str(Path(__file__).with_name("head.py")))
@@ -156,6 +156,16 @@ def _loopback() -> Iterator[None]:
         yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+def _fits(place: Path) -> bool:
+    """Whether Ray can live there: its sockets' paths have a limit, and its workers refuse their virtual environment.
+
+    Ray itself starts there all the same, and whoever joins it would wait for its workers for ever.
+    """
+    environment = os.environ.get("VIRTUAL_ENV")
+    is_inside = environment and place.resolve().is_relative_to(Path(environment).resolve())
+    return len(str(place)) <= LONGEST and not is_inside
 
 
 def _temporary() -> str:
