@@ -245,3 +245,23 @@ def test_a_world_without_a_meeting_place_is_told(settings: Settings, monkeypatch
     monkeypatch.delenv("MASTER_ADDR", raising=False)
     with pytest.raises(TrainerError, match=r"^WORLD_SIZE is 2, and MASTER_ADDR and MASTER_PORT do not say"):
         preflight.check(settings, 0, 2)
+
+
+@pytest.mark.torch
+def test_what_one_rank_knows_already_is_told_by_all(meeting: None, settings: Settings) -> None:
+    pytest.importorskip("torch")
+    told = ["", ""]
+
+    def run(rank: int, problem: str) -> None:
+        try:
+            preflight.check(settings, rank, 2, problem)
+        except TrainerError as error:
+            told[rank] = str(error)
+
+    threads = [threading.Thread(target=run, args=one) for one in ((0, "Another process trains in out."), (1, ""))]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert told[0] == told[1]
+    assert told[0].endswith("cannot start: Another process trains in out.")

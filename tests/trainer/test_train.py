@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -142,3 +144,37 @@ def test_what_cannot_be_trained_is_told_before_a_model_is_loaded(
     with pytest.raises(TrainerError, match=says):
         train(replace(trained.settings(*ingredients, tmp_path / "run"), **changes), trained.Told())
     assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_a_folder_that_another_process_trains_in_is_left_alone(ingredients: tuple[Path, Path], tmp_path: Path) -> None:
+    from trainer.training import alone
+
+    out, told = tmp_path / "run", trained.Told()
+    with alone.locked(out, 0) as problem:  # flock tells open files apart, so this process stands for another
+        assert not problem
+        with pytest.raises(TrainerError, match=rf"Another process trains in {out} \(.+, pid {os.getpid()}\): wait"):
+            train(trained.settings(*ingredients, out), told)
+        assert [one.name for one in out.iterdir()] == [alone.LOCK]
+    assert not told.starts
+    with alone.locked(out, 0) as problem:
+        assert not problem
+
+
+def test_a_lost_terminal_stops_as_a_scheduler_does() -> None:
+    from trainer.training.stopping import Stopping
+
+    with Stopping(0) as stopping:
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert stopping.reason == "SIGHUP was received"
+
+
+def test_a_run_under_nohup_outlives_its_terminal() -> None:
+    from trainer.training.stopping import Stopping
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Stopping(0) as stopping:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stopping.reason
+    finally:
+        signal.signal(signal.SIGHUP, before)

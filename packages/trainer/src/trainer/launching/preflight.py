@@ -33,12 +33,12 @@ Cards: TypeAlias = Mapping[int, Mapping[str, str]]
 _kept: list[Any] = []
 
 
-def check(settings: Settings, rank: int, world: int) -> None:
+def check(settings: Settings, rank: int, world: int, problem: str = "") -> None:
     """Raise TrainerError, on every rank alike, where the ranks cannot train together; return where they can.
 
     Compared are the settings, the prepared data, the model's folder, the newest checkpoint, trainer's code and versions
     of Python and libraries; then, whether all ranks see the run folder that rank 0 sees. TRAINER_PREFLIGHT_SECONDS
-    changes how long ranks wait for each other.
+    changes how long ranks wait for each other. ``problem`` is what this rank knows already, and all of them then raise.
     """
     if not 0 <= rank < world:
         raise TrainerError(f"RANK is {rank} and WORLD_SIZE is {world}: ranks count from 0 to {world - 1}.")
@@ -47,11 +47,14 @@ def check(settings: Settings, rank: int, world: int) -> None:
             f"A batch of {settings.batch} examples cannot be shared out over {world} ranks: start fewer, or set batch."
         )
     if world == 1:
+        if problem:
+            raise TrainerError(problem)
         return
     seconds = float(os.environ.get("TRAINER_PREFLIGHT_SECONDS", SECONDS))
     meeting = _Meeting(store=_open(rank, world, seconds), rank=rank, world=world, seconds=seconds)
     _kept.append(meeting.store)
-    meeting.agree("cards", {**_own_card(settings), "world size": str(world), **_host()}, judge_cards)
+    card = {"error": problem} if problem else _own_card(settings)
+    meeting.agree("cards", {**card, "world size": str(world), **_host()}, judge_cards)
     marker = Path(settings.out) / f".preflight-{meeting.token()}"
     try:
         meeting.agree("writing", {**_write(marker, rank), **_host()}, _judge_writing)

@@ -7,8 +7,8 @@ import time
 from types import FrameType
 from typing import Any, Self
 
-#: What schedulers and people send: Slurm's warning is one of the first two, Ctrl-C is the third.
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+#: What schedulers and people send: Slurm's warning is one of the first two, Ctrl-C the third, a lost terminal the last.
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
 
 
 class Stopping:
@@ -23,7 +23,9 @@ class Stopping:
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
-        self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # by nohup, and the run is to outlive its terminal
+        numbers = [one for one in SIGNALS if one != signal.SIGHUP or not ignored]
+        self._before = {number: signal.signal(number, self._note) for number in numbers}
         return self
 
     def __exit__(self, *_: object) -> None:

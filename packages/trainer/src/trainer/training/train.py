@@ -25,7 +25,7 @@ from trainer.exporting import frame
 from trainer.exporting.export import export
 from trainer.launching import preflight
 from trainer.preparation.prepared import Prepared
-from trainer.training import checkpoint, intact, isolation, learner, model, resume, schedule
+from trainer.training import alone, checkpoint, intact, isolation, learner, model, resume, schedule
 from trainer.training import engine as engines
 from trainer.training.engine import Engine
 from trainer.training.feed import Feed, Reading
@@ -50,10 +50,16 @@ def train(settings: Settings, watch: Watch, *, until: int = 0, dropout: bool = T
     says, so that ranks can be compared. Raises Interrupted where repeating the call goes on, and other
     TrainerErrors where model, data, settings, ranks or disk are not as they should be.
     """
-    out = Path(settings.out)
     rank, world, _ = engines.world()
-    # First of all: what is wrong on one rank alone is then told by all of them, and nobody waits for it.
-    preflight.check(settings, rank, world)
+    with alone.locked(Path(settings.out), rank) as occupied:
+        # First of all: what is wrong on one rank alone is then told by all of them, and nobody waits for it.
+        preflight.check(settings, rank, world, occupied)
+        return train_alone(settings, watch, rank, world, until=until, dropout=dropout)
+
+
+def train_alone(settings: Settings, watch: Watch, rank: int, world: int, *, until: int, dropout: bool) -> Path:
+    """Do what ``train`` says, in a run folder that nobody else writes to."""
+    out = Path(settings.out)
     prepared = Prepared.open(Path(settings.data))
     held_out = open_held_out(settings, prepared)
     feed = Feed.open(settings, prepared, rank=rank, world=world)
