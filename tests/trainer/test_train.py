@@ -178,3 +178,22 @@ def test_a_run_under_nohup_outlives_its_terminal() -> None:
             assert not stopping.reason
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_a_skipped_step_is_no_update(
+    ingredients: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trainer.training import checkpoint
+    from trainer.training.torch_engine import TorchEngine
+
+    real, done = TorchEngine.step, []
+
+    def fake_step(self: TorchEngine, learning_rate: float) -> Any:
+        done.append(learning_rate)
+        return replace(real(self, learning_rate), skipped=len(done) == 2)
+
+    monkeypatch.setattr(TorchEngine, "step", fake_step)
+    train(trained.settings(*ingredients, tmp_path / "run"), trained.Told())
+    newest = checkpoint.newest(tmp_path / "run")
+    assert newest is not None
+    assert (newest.state.step, newest.state.updates) == (6, 5)
