@@ -135,6 +135,13 @@ def test_torch_takes_the_steps_of_plain_adamw(ingredients: tuple[Path, Path], pl
     assert distance(weights, plain[1]) < 1e-6
 
 
+def test_a_gradient_below_the_limit_is_left_alone(ingredients: tuple[Path, Path]) -> None:
+    # AdamW divides by the gradient's own size; with an epsilon as large, its size is seen in the weights.
+    free, limited = (steps(*opened(ingredients, epsilon=1.0, clip=clip), rates=[1e-1] * 2) for clip in (0.0, 1e3))
+    assert free[0] == limited[0]
+    assert distance(free[1], limited[1]) == 0
+
+
 def test_in_bf16_small_updates_are_not_lost(ingredients: tuple[Path, Path]) -> None:
     engine, feed = opened(ingredients, precision="bf16")
     before = {name: tensor.clone() for name, tensor in engine.parameters()}

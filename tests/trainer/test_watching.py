@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import io
 import json
 import math
@@ -210,3 +212,12 @@ def test_a_folder_without_a_run_says_so(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text('{"format": 9}')
     with pytest.raises(DataError, match="has format 9, this version of trainer reads 1"):
         run_file.read(tmp_path)
+
+
+def test_a_reader_that_has_had_enough_ends_no_run() -> None:
+    program = "from trainer.watching.progress import Lines\nfor _ in range(3):\n    Lines().say('step')\nprint('went on')"
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as closed:
+        ran = subprocess.run([sys.executable, "-c", program], check=False, stdout=subprocess.PIPE, stderr=closed)
+    assert ran.stdout == b"went on\n"

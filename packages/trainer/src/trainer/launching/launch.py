@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
 import shutil
@@ -138,6 +139,9 @@ def _run_agent(words: Sequence[str]) -> NoReturn:
         from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     except ImportError:
         raise TrainerError("torch is not installed: pip install 'trainer[train]'.") from None
+    if not os.environ.get("TRAINER_TRACEBACK"):
+        # It warns of signals that it hands on and of ranks that end with 75, as they should.
+        logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     try:
         run.run(run.parse_args(list(words)))
     except ChildFailedError as error:

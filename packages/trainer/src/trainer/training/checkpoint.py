@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 FORMAT = 1
 MANIFEST = "checkpoint.json"
 _NAME = re.compile(r"step-(\d{6,})")
+#: What the system says where a disk, a quota or a limit of files is met.
+_FULL = {os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,7 +215,8 @@ def _agree(engine: Engine, problem: str, part: Path) -> None:
         return
     if engine.rank == 0:
         shutil.rmtree(part, ignore_errors=True)
+    remedy = "See to" if problem and problem not in _FULL else "Make room under"
     raise Interrupted(
         f"The checkpoint {part.with_suffix('').name} could not be saved ({problem or 'on another rank'}); those before"
-        f" it are whole. Make room under {part.parent} and repeat the command to go on."
+        f" it are whole. {remedy} {part.parent} and repeat the command to go on."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections import deque
 from collections.abc import Mapping
@@ -80,8 +81,9 @@ class Lines:
         self.say(evaluation(held_out))
 
     def say(self, text: str) -> None:
-        """Print a line."""
-        print(text, file=sys.stderr, flush=True)  # noqa: T201
+        """Print a line, to whoever still reads: `2>&1 | head` has had enough, and the run and its log go on."""
+        with contextlib.suppress(OSError):
+            print(text, file=sys.stderr, flush=True)  # noqa: T201
 
     def stop(self) -> None:
         """Nothing to take away."""
