@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import io
 import json
 import math
+import os
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -215,7 +215,9 @@ def test_a_folder_without_a_run_says_so(tmp_path: Path) -> None:
 
 
 def test_a_reader_that_has_had_enough_ends_no_run() -> None:
-    program = "from trainer.watching.progress import Lines\nfor _ in range(3):\n    Lines().say('step')\nprint('went on')"
+    program = (
+        "from trainer.watching.progress import Lines\nfor _ in range(3):\n    Lines().say('step')\nprint('went on')"
+    )
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "wb") as closed:
