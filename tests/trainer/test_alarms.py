@@ -18,7 +18,7 @@ def test_a_loss_that_is_no_number_stops_at_once_and_names_its_step(loss: float) 
     told = alarm([entry(7, loss=loss)], Rules(max_skipped=0))
     assert told is not None
     assert told.startswith(
-        f"The loss of step 7 is {loss}. Repeating the command goes on from the checkpoint before it;"
+        f"The loss of step 7 is {loss}. Repeating the command goes on from the checkpoint before it, or begins anew"
     )
     assert "learning_rate" in told
 

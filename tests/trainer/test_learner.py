@@ -213,6 +213,8 @@ def test_lora_targets_that_no_layer_bears_are_told_with_those_there_are(llama: A
     source, prepared = llama
     with pytest.raises(ModelError, match=r"lora_targets = 'q_prj' says; there are down_proj, gate_proj, .*q_proj"):
         small.built(source, prepared, lora_rank=4, lora_targets="q_prj")
+    with pytest.raises(ModelError, match=r"lora_targets = 'q_prj' says"):
+        small.built(source, prepared, lora_rank=4, lora_targets="v_proj,q_prj")
     learner = small.built(source, prepared, lora_rank=4, lora_targets="q_proj, v_proj")
     trained = {
         name.split(".lora_")[0].rpartition(".")[2] for name, one in learner.named_parameters() if one.requires_grad

@@ -202,3 +202,8 @@ def test_a_tokenizer_with_more_entries_than_the_model_makes_it_grow(tmp_path: Pa
     learner = small.built(source, prepared)
     assert learner.model.config.vocab_size == 501
     assert len(learner.model.get_output_embeddings().weight) == 501
+
+
+def test_a_model_folder_that_is_not_there_is_told_without_a_network(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"^There is no model folder .*nowhere: give one in Hugging Face's layout"):
+        model.read_config(str(tmp_path / "nowhere"))

@@ -134,3 +134,11 @@ def test_two_bytes_hold_ids_below_65536(size: int, stored: str) -> None:
 
 def test_every_reason_fits_into_a_run() -> None:
     assert max(Reason) < 16
+
+
+def test_a_file_of_conversations_is_not_to_be_deleted(tmp_path: Path) -> None:
+    (tmp_path / "mine.jsonl").touch()
+    with pytest.raises(DataError) as raised:
+        Prepared.open(tmp_path / "mine.jsonl")
+    told = f"{tmp_path}/mine.jsonl is a file and not prepared data: run `trainer data prepare {tmp_path}/mine.jsonl"
+    assert str(raised.value).startswith(told)

@@ -114,7 +114,7 @@ def test_settings_that_cannot_both_be_meant_are_never_made(changed: dict[str, ob
 
 
 def test_a_recipe_without_what_is_needed_says_what_to_write() -> None:
-    says = "r.toml does not say model and out: write it there, or give --set model=... --set out=...."
+    says = "r.toml does not say model and out: write it there, or give --set model=VALUE --set out=VALUE."
     with pytest.raises(SettingsError, match=f"^{re.escape(says)}$"):
         parse('data = "prepared"', name="r.toml")
 

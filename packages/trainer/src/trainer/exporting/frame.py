@@ -89,10 +89,13 @@ def write(
     parts = [whole, config, _generation(loaded, made_of["template"])]
     try:
         _save(folder, parts, told, None if lora is None else _adapter(lora, model))
-    except OSError as error:
-        raise TrainerError(
-            f"{folder} cannot be written ({error.strerror}): make room there, or set another out."
-        ) from error
+    except Exception as error:
+        shutil.rmtree(folder.with_name(f"{folder.name}.part"), ignore_errors=True)
+        # The library of tokenizers raises no OSError where a disk is full, but an Exception that says so.
+        if not isinstance(error, OSError) and "os error" not in str(error):
+            raise
+        reason = getattr(error, "strerror", None) or str(error)
+        raise TrainerError(f"{folder} cannot be written ({reason}): make room there, or set another out.") from error
     return Frame.open(folder)
 
 

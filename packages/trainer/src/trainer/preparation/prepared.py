@@ -174,7 +174,14 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise DataError(
             f"{folder} holds no prepared data, or not all of it yet: run `trainer data prepare FILE... --to {folder}`."
         ) from None
-    except (OSError, ValueError) as error:
+    except NotADirectoryError:
+        raise DataError(
+            f"{folder} is a file and not prepared data: run `trainer data prepare {folder} --tokenizer MODEL --to DIR`"
+            " and name DIR."
+        ) from None
+    except OSError as error:
+        raise DataError(f"{file} cannot be read ({error.strerror}).") from None
+    except ValueError as error:
         raise DataError(f"{file} cannot be read ({error}); delete {folder} and prepare anew.") from None
     found = manifest.get("format") if isinstance(manifest, dict) else None
     if found != FORMAT:

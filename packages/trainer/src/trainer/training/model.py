@@ -59,7 +59,12 @@ def read_config(source: str) -> Any:
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as FAMILIES
 
     folder = Path(source)
-    if folder.is_dir() and not (folder / "config.json").exists():
+    if not folder.is_dir():
+        raise ModelError(
+            f"There is no model folder {source}: give one in Hugging Face's layout; `hf download ID --local-dir DIR`"
+            " fetches one."
+        )
+    if not (folder / "config.json").exists():
         raise ModelError(f"{source} holds no config.json: give the folder of a model in Hugging Face's layout.")
     try:
         config = AutoConfig.from_pretrained(source)

@@ -72,14 +72,16 @@ def is_done(settings: Settings, prepared: Prepared, steps: int) -> bool:
 
 
 def refuse(found: Checkpoint, settings: Settings, prepared: Prepared) -> None:
-    """Raise TrainerError where a checkpoint is of a run that learns something else, naming the first such field."""
+    """Raise TrainerError where a checkpoint is of a run that learns something else, naming what differs."""
     now = _learnt(settings)
-    for name, before in found.state.learnt.items():
-        if now.get(name) != before:
-            raise TrainerError(
-                f"{settings.out} holds a run with {name} = {before!r}, and now it is {now.get(name)!r}, which would"
-                " learn something else: set it back to go on, or set out to another folder."
-            )
+    others = {name: before for name, before in found.state.learnt.items() if now.get(name) != before}
+    if others:
+        then = ", ".join(f"{name} = {before!r}" for name, before in others.items())
+        is_now = ", ".join(f"{now.get(name)!r}" for name in others)
+        raise TrainerError(
+            f"{settings.out} holds a run with {then}, and now it is {is_now}, which would learn something else: set it"
+            " back to go on, or set out to another folder."
+        )
     if found.state.data != prepared.manifest["key"]:
         raise DataError(
             f"{settings.out} holds a run on other data than {settings.data} is now: prepare that data again as it was"

@@ -183,7 +183,7 @@ def parse(text: str, sets: Sequence[str] = (), *, name: str) -> Resolved:
         key, value = _assignment(one)
         values[key], sources[key] = _checked(key, value, f"--set {one}: "), "--set"
     if missing := [key for key in _REQUIRED if key not in values]:
-        given = " ".join(f"--set {key}=..." for key in missing)
+        given = " ".join(f"--set {key}=VALUE" for key in missing)
         raise SettingsError(f"{name} does not say {' and '.join(missing)}: write it there, or give {given}.")
     return Resolved(
         settings=Settings(**values), sources={field.name: sources[field.name] for field in fields(Settings)}

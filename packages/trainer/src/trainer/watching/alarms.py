@@ -49,8 +49,8 @@ def alarm(recent: Iterable[Entry], rules: Rules) -> str | None:
     if not math.isfinite(last.loss):
         return (
             f"The loss of step {last.step:,} is {last.loss}. Repeating the command goes on from the checkpoint before "
-            "it; if it happens again at the same step, look at that step's data and try a lower learning_rate or a "
-            "longer warmup, in bf16 precision = 'fp32' too, in a new run folder."
+            "it, or begins anew where there is none; if it happens again at the same step, look at that step's data and "
+            "try a lower learning_rate or a longer warmup, in bf16 precision = 'fp32' too, in a new run folder."
         )
     skipped = sum(1 for _ in itertools.takewhile(lambda one: one.skipped, reversed(entries)))
     if rules.max_skipped and skipped >= rules.max_skipped:
@@ -63,7 +63,7 @@ def alarm(recent: Iterable[Entry], rules: Rules) -> str | None:
     if rules.spike and mean is not None and last.loss > rules.spike * mean:
         return (
             f"The loss of step {last.step:,} is {last.loss:.4g}, more than {rules.spike:g} times its running mean of "
-            f"{mean:.4g}. Repeating the command goes on from the checkpoint before it; spike = 0 only warns."
+            f"{mean:.4g}. Repeating the command goes on from the checkpoint before it, if any; spike = 0 only warns."
         )
     return None
 
