@@ -49,8 +49,8 @@ def alarm(recent: Iterable[Entry], rules: Rules) -> str | None:
     if not math.isfinite(last.loss):
         return (
             f"The loss of step {last.step:,} is {last.loss}. Repeating the command goes on from the checkpoint before "
-            "it, or begins anew where there is none; if it happens again at the same step, look at that step's data and "
-            "try a lower learning_rate or a longer warmup, in bf16 precision = 'fp32' too, in a new run folder."
+            "it, or begins anew where there is none; if it happens again at the same step, look at that step's data "
+            "and try a lower learning_rate or a longer warmup, in bf16 precision = 'fp32' too, in a new run folder."
         )
     skipped = sum(1 for _ in itertools.takewhile(lambda one: one.skipped, reversed(entries)))
     if rules.max_skipped and skipped >= rules.max_skipped:
