@@ -15,8 +15,19 @@ from evalkit.errors import EvalkitError
 COMMANDS = ("run", "data", "benchmarks", "backends", "plugins", "show", "score", "report")
 
 
+class Enough(Exception):
+    """Nobody reads our output any more; click would make an error of a broken pipe before `main` saw it."""
+
+
 class Commands(click.Group):
     """Loads a command's module when the command is needed."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise Enough from None
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All commands, in the order in which a user meets them."""
@@ -72,7 +83,7 @@ def main() -> NoReturn:
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         sys.exit(_say("Stopped; repeat the command to go on.", 75))
-    except BrokenPipeError:  # the reader of our output, `head` perhaps, has what it wanted
+    except Enough:  # the reader of our output, `head` perhaps, has what it wanted
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except EvalkitError as error:

@@ -19,12 +19,23 @@ COMMANDS = ("data", "recipes", "config", "plan", "launch", "train", "export", "c
 EXTRAS = {"torch": "train", "safetensors": "train", "deepspeed": "train", "peft": "lora"}
 
 
+class Enough(Exception):
+    """Nobody reads our output any more; click would make an error of a broken pipe before `main` saw it."""
+
+
 class Commands(click.Group):
     """Loads a command's module, a file of the package that it is given, when the command is needed."""
 
     def __init__(self, *args: Any, package: str = __name__, names: tuple[str, ...] = COMMANDS, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._package, self._names = package, names
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise Enough from None
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All commands, in the order in which a user meets them."""
@@ -67,7 +78,7 @@ def main() -> NoReturn:
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         sys.exit(_say("Stopped; repeat the command to go on.", 75))
-    except BrokenPipeError:  # the reader of our output, `head` perhaps, has what it wanted
+    except Enough:  # the reader of our output, `head` perhaps, has what it wanted
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except TrainerError as error:
