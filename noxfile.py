@@ -22,7 +22,8 @@ PYTHONS = ("3.11", "3.12", "3.13")
 RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
 #: The Python whose sessions install torch; not every index has a CPU wheel of the pinned version for the others.
 TORCH_PYTHON = "3.11"
-nox.options.sessions = ["lint", "types", f"tests-{RUNNING}", "docs", "build", "vllm"]
+# The longest session is the last, so that what failed in it stands at the end of a long log.
+nox.options.sessions = ["lint", "types", "docs", "build", "vllm", f"tests-{RUNNING}"]
 
 ROOT = Path(__file__).parent
 PINS = ("-c", str(ROOT / "constraints.txt"))
