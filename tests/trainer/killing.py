@@ -91,13 +91,13 @@ def killed(path: Path, out: Path, ranks: int, kill: Kill, chance: random.Random)
     with started(path, ranks) as running:
         alive = [one.poll for one in running]
         before = steps(out)
-        if not _until(lambda: steps(out) > before, alive):
+        if not until(lambda: steps(out) > before, alive):
             return None
         began = time.perf_counter()
-        if not _until(lambda: steps(out) > before + 1, alive):
+        if not until(lambda: steps(out) > before + 1, alive):
             return None
         length = time.perf_counter() - began
-        if kill.during == "save" and not _until(lambda: any((out / "checkpoints").glob("*.part")), alive):
+        if kill.during == "save" and not until(lambda: any((out / "checkpoints").glob("*.part")), alive):
             return None
         time.sleep(kill.after * (length if kill.during == "step" else length / 4))
         struck = running if kill.whom == "all" else [chance.choice(running)]
@@ -123,8 +123,8 @@ def steps(out: Path) -> int:
     return sum(b'"dataset_loss"' in line for line in lines)
 
 
-def _until(true: Callable[[], bool], alive: list[Callable[[], int | None]]) -> bool:
-    """Wait for something; False where a rank has ended before."""
+def until(true: Callable[[], bool], alive: list[Callable[[], int | None]]) -> bool:
+    """Wait for something; False where one of those who are to be alive has ended before."""
     end = time.monotonic() + PATIENCE
     while not true():
         if any(code() is not None for code in alive):

@@ -81,8 +81,9 @@ def test_config_prints_settings_with_their_sources(cli: Cli) -> None:
     ],
 )
 def test_a_setting_that_cannot_be_is_named_with_its_place(text: str, sets: list[str], says: str) -> None:
-    with pytest.raises(SettingsError, match=f"^{re.escape(says)}$"):
+    with pytest.raises(SettingsError, match=f"^{re.escape(says)}$") as error:
         parse(RECIPE + text, sets, name="r.toml")
+    assert error.value.exit_code == (2 if sets else 1)
 
 
 @pytest.mark.parametrize(

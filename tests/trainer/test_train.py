@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -166,6 +167,18 @@ def test_a_lost_terminal_stops_as_a_scheduler_does() -> None:
     with Stopping(0) as stopping:
         os.kill(os.getpid(), signal.SIGHUP)
         assert stopping.reason == "SIGHUP was received"
+
+
+def test_a_disk_too_small_for_the_run_is_told_at_its_start(
+    ingredients: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = trained.Told()
+    # In the place of a disk that is nearly full; what a full one does to a run is tested with its checkpoints.
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=10**5))
+    train(trained.settings(*ingredients, tmp_path / "run", max_steps=1), told)
+    parameters = told.starts[0].parameters
+    says = f"will grow by up to {(12 + 4) * parameters / 1e9:.1f} GB and its disk has 0.0 GB free: make room"
+    assert [says in one for one in told.said] == [True], told.said
 
 
 def test_a_run_under_nohup_outlives_its_terminal() -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from tests.trainer import killing, trained
+
+from trainer.watching import history
 
 small = pytest.importorskip("tests.trainer.small_models")
 pytest.importorskip("deepspeed")
@@ -40,6 +44,20 @@ def test_the_terminal_shows_the_run_and_nothing_of_deepspeed(straight: Path) -> 
     steps = [f"step {step:2}/{STEPS}" for step in range(1, STEPS + 1)]
     assert starts == [f"{STEPS} steps", *steps, f"run card: {straight / 'card.html'}", str(straight / "model")]
     assert (straight.parent / "rank-1.txt").read_text() == ""
+
+
+def test_ranks_whose_launcher_is_killed_save_and_stop(straight: Path, tmp_path: Path) -> None:
+    out, folder = tmp_path / "run", straight.parent
+    endless = trained.settings(folder / "model", folder / "data", out, max_steps=5000, save_every=5000)
+    words = ["launch", str(killing.recipe(endless, tmp_path / "recipe.toml")), "--gpus-per-node", "2"]
+    with subprocess.Popen([sys.executable, "-m", "trainer", *words]) as launcher:
+        assert killing.until(lambda: killing.steps(out) > 1, [launcher.poll])
+        launcher.kill()
+    assert killing.until(lambda: bool(history.read(out).why), [])
+    (saved,) = trained.checkpoints(out)
+    assert saved == f"step-{killing.steps(out):06d}"
+    says = f"Its launcher is gone behind step {killing.steps(out):,}; repeat the command to go on."
+    assert history.read(out).why == says
 
 
 def test_killed_ranks_end_with_the_weights_of_an_undisturbed_run(straight: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer.errors import DataError
-from trainer.estimating import memory, workload
+from trainer.estimating import disk, memory, workload
 from trainer.estimating.compute import Device, flops
 from trainer.estimating.memory import Job, Moment
 from trainer.estimating.shape import Shape
@@ -94,19 +94,24 @@ class Estimate:
 
     @property
     def checkpoint(self) -> int:
-        """Bytes of a checkpoint: each tuned parameter in 32 bits, with AdamW's two means."""
-        return 12 * self.job.trained
+        """Bytes of a checkpoint."""
+        return disk.checkpoint(self.job.trained)
 
     @property
     def model(self) -> int:
         """Bytes of the model that is exported in the end."""
-        return self.job.width * self.shape.parameters
+        return disk.model(self.shape.parameters, self.settings)
 
     @property
     def disk(self) -> int:
-        """Bytes of the run folder at most: the kept checkpoints, the one being written, and the model."""
-        saved = -(-self.steps.total // (self.settings.save_every or self.steps.epoch))
-        return self.checkpoint * min(self.settings.keep + 1, saved) + self.model
+        """Bytes of the run folder at most."""
+        return disk.run(
+            self.settings,
+            parameters=self.shape.parameters,
+            trained=self.job.trained,
+            steps=self.steps.total,
+            epoch=self.steps.epoch,
+        )
 
 
 def estimate(

@@ -6,13 +6,14 @@ import logging
 import os
 import shlex
 import shutil
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NoReturn, TypeAlias, get_args
 
-from trainer.errors import Interrupted, TrainerError, UnknownName
+from trainer.errors import TrainerError, UnknownName
 from trainer.launching.hosts import Host
 
 Kind: TypeAlias = Literal["process", "torchrun", "deepspeed", "slurm"]
@@ -22,7 +23,6 @@ PATIENCE = 600
 #: Signals that torchrun hands on to its ranks; it does so with all but the last without being told.
 _SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"
 _INTERRUPTED = 75
-_STOPPED = "The run was stopped; repeat the command to go on."
 
 
 def kind(name: str) -> Kind:
@@ -142,14 +142,17 @@ def _run_agent(words: Sequence[str]) -> NoReturn:
     if not os.environ.get("TRAINER_TRACEBACK"):
         # It warns of signals that it hands on and of ranks that end with 75, as they should.
         logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    told = run.parse_args(list(words))
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # by nohup: the run is to outlive its terminal
+        told.signals_to_handle = told.signals_to_handle.replace("SIGHUP,", "")
     try:
-        run.run(run.parse_args(list(words)))
+        run.run(told)
     except ChildFailedError as error:
         # The first to end tells why; torchrun then stops the others.
         rank, failure = error.get_first_failure()
-        if failure.exitcode == _INTERRUPTED:
-            raise Interrupted(_STOPPED) from None
-        raise TrainerError(f"Rank {rank} ended first, with exit code {failure.exitcode}.") from None
+        if failure.exitcode != _INTERRUPTED:
+            raise TrainerError(f"Rank {rank} ended first, with exit code {failure.exitcode}.") from None
+        sys.exit(_INTERRUPTED)  # rank 0 has said why, and that the command is to be repeated
     except SignalException:
-        raise Interrupted(_STOPPED) from None
+        sys.exit(_INTERRUPTED)  # so it has here: it was sent the same signal
     sys.exit(0)

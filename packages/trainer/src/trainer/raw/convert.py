@@ -78,8 +78,7 @@ def convert(
     target, report = folder / f"{source.name}.jsonl", folder / f"{source.name}.report.json"
     _require_other(target, files.path)
     counted = _Counted(limit)
-    with _writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+    with _writing(folder), _made(folder):
         draft = target.with_name(f"{target.name}.part")
         try:
             with draft.open("wb") as file:
@@ -210,6 +209,18 @@ def _code(source: Source) -> str:
     for module in modules:
         digest.update(module.read_bytes())
     return digest.hexdigest()
+
+
+@contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """See to it that a folder is there; one that was made for nothing is taken away again."""
+    made = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        if made and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 @contextmanager

@@ -27,6 +27,12 @@ class SettingsError(TrainerError):
     """A setting that is unknown, missing, of the wrong type, out of range or at odds with another."""
 
 
+class SetError(SettingsError):
+    """A ``--set`` that cannot be used: the command is wrong, not the recipe."""
+
+    exit_code = 2
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """A run's settings; the defaults are those of the paper at 7B and 13B. Paths are seen from the working directory.
@@ -155,8 +161,8 @@ _DEFAULTS = {field.name: field.default for field in fields(Settings) if field.de
 def load(recipe: Path | str, sets: Sequence[str] = ()) -> Resolved:
     """The settings of a TOML file, each ``key=value`` of ``sets`` in the place of its own.
 
-    Raises SettingsError, with file and line, where the file or a value cannot be used; for a key that is no setting
-    it names the nearest.
+    Raises SettingsError, with file and line, where the file or a value cannot be used, and SetError where it is one of
+    ``sets``; for a key that is no setting it names the nearest.
     """
     path = Path(recipe)
     try:
@@ -180,8 +186,11 @@ def parse(text: str, sets: Sequence[str] = (), *, name: str) -> Resolved:
         source = f"{name}:{_line(text, key)}"
         values[key], sources[key] = _checked(key, value, f"{source}: "), source
     for one in sets:
-        key, value = _assignment(one)
-        values[key], sources[key] = _checked(key, value, f"--set {one}: "), "--set"
+        try:
+            key, value = _assignment(one)
+            values[key], sources[key] = _checked(key, value, f"--set {one}: "), "--set"
+        except SettingsError as error:
+            raise SetError(str(error)) from None
     if missing := [key for key in _REQUIRED if key not in values]:
         given = " ".join(f"--set {key}=VALUE" for key in missing)
         raise SettingsError(f"{name} does not say {' and '.join(missing)}: write it there, or give {given}.")

@@ -1,7 +1,8 @@
-"""When a run should save and stop before its end: a signal, or the time it was given."""
+"""When a run should save and stop before its end: a signal, its launcher's death, or the time it was given."""
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from types import FrameType
@@ -15,10 +16,13 @@ class Stopping:
     """Notes signals instead of dying of them, while it is entered; a second Ctrl-C is obeyed at once.
 
     A signal reaches one rank or all and at any moment, so nothing follows from it before all ranks agree on a step.
+    ``minutes`` are what the run was given, 0 for any number; one that was ``launched`` has a parent that is to outlive
+    it, and whose death with SIGKILL would otherwise leave its ranks to themselves.
     """
 
-    def __init__(self, minutes: float) -> None:
+    def __init__(self, minutes: float, *, launched: bool = False) -> None:
         self._until = time.monotonic() + 60 * minutes if minutes else float("inf")
+        self._parent = os.getppid() if launched else 0
         self._reason = ""
         self._before: dict[signal.Signals, Any] = {}
 
@@ -35,6 +39,8 @@ class Stopping:
     @property
     def reason(self) -> str:
         """Why this rank would stop, as the beginning of a sentence; empty if it would not."""
+        if not self._reason and self._parent and os.getppid() != self._parent:
+            self._reason = "Its launcher is gone"
         if not self._reason and time.monotonic() >= self._until:
             self._reason = "Its time limit is reached"
         return self._reason

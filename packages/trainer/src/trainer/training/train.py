@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import random
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ import numpy as np
 import torch
 
 from trainer.errors import DataError, Interrupted
-from trainer.estimating import compute, shape
+from trainer.estimating import compute, disk, shape
 from trainer.exporting import frame
 from trainer.exporting.export import export
 from trainer.launching import preflight
@@ -80,11 +81,14 @@ def train_alone(settings: Settings, watch: Watch, rank: int, world: int, *, unti
         if rank == 0:
             write_frame(engine, settings, prepared, tokenizer)
         step, updates = resume.resume(engine, settings, prepared, watch)
-        watch.started(begin(engine, settings, step=step, steps=feed.steps))
+        start = begin(engine, settings, step=step, steps=feed.steps)
+        watch.started(start)
         run = Run(settings=settings, watch=watch, engine=engine, feed=feed, held_out=held_out)
+        if rank == 0:
+            tell_shortage(run, start)
         if not step:
             measure_held_out(run, step)
-        with Stopping(settings.time_limit) as stopping, thawed():
+        with Stopping(settings.time_limit, launched=world > 1) as stopping, thawed():
             go_on(run, stopping, step, updates, until or feed.steps + 1)
         write_weights(engine, out / FRAME, out / MODEL)
         watch.ended("done")
@@ -246,6 +250,24 @@ def begin(engine: Engine, settings: Settings, *, step: int, steps: int) -> Start
         trainable=sum(size for size, trained in sizes if trained),
         peak=engine.world * (peak or 0.0),
     )
+
+
+def tell_shortage(run: Run, start: Start) -> None:
+    """Say where the disk will not take all that the run is to keep; nothing would be lost, but the run would stop."""
+    need = disk.run(
+        run.settings,
+        parameters=start.parameters,
+        trained=start.trainable,
+        steps=start.steps,
+        epoch=run.feed.plan.steps,
+    )
+    there = sum(file.stat().st_size for file in checkpoint.folder(run.out).glob("*/*"))
+    free = shutil.disk_usage(run.out).free
+    if need - there > free:
+        run.watch.say(
+            f"{run.out} will grow by up to {(need - there) / 1e9:.1f} GB and its disk has {free / 1e9:.1f} GB free:"
+            " make room, or the run stops where it is full."
+        )
 
 
 def open_held_out(settings: Settings, prepared: Prepared) -> Prepared | None:
