@@ -7,6 +7,7 @@ import inspect
 import itertools
 import math
 import os
+import queue
 import random
 import signal
 import sys
@@ -398,6 +399,31 @@ def test_the_tally_counts_what_was_found_in_the_prefix_cache(engines: Callable[.
     list(stream(engines({}), [(0, echo([1, 2, 3, 4])), (1, echo([1, 2], n=3))], tally))
     assert tally.line() == "vLLM: 2 prompts of 6 tokens, 50% of them found in the prefix cache; 8 tokens written."
     assert Tally().line() == ""
+
+
+# What an engine is given at once
+
+
+class Arriving(queue.SimpleQueue[dict[str, Any]]):
+    """Messages that are all there; notes whether each was waited for: for ever, a while or not."""
+
+    def __init__(self, *messages: dict[str, Any]) -> None:
+        self.waits: list[str] = []
+        for one in messages:
+            self.put(one)
+
+    def get(self, block: bool = True, timeout: float | None = None) -> dict[str, Any]:
+        self.waits.append("ever" if timeout is None else "while" if timeout else "not")
+        return super().get(block, timeout)
+
+
+@pytest.mark.parametrize(
+    ("idle", "waits"), [(True, ["ever", "while", "while", "not", "not"]), (False, ["not"] * 5)], ids=["idle", "busy"]
+)
+def test_only_an_idle_engine_waits_and_only_until_a_step_is_full(idle: bool, waits: list[str]) -> None:
+    lines = Arriving(*({"id": place, "ids": [1] * 100} for place in range(4)))
+    assert [one["id"] for one in engine.news(lines, idle=idle, full=300)] == [0, 1, 2, 3]
+    assert lines.waits == waits
 
 
 # Loading

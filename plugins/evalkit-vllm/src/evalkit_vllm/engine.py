@@ -28,8 +28,8 @@ import time
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-#: Seconds between two requests that are to begin in one batch, and how long an idle engine waits for such in all; the
-#: first would otherwise be computed alone, and the others would lag behind it step by step.
+#: Seconds between two requests that are to begin in one batch, and how long an idle engine waits for such in all where
+#: they do not fill a step before; the first would otherwise be computed alone, and others lag behind it step by step.
 CLOSE_BEHIND, AT_MOST = 0.05, 0.2
 
 
@@ -87,6 +87,11 @@ class Engine:
             "max_num_seqs": config.scheduler_config.max_num_seqs,
             "max_model_len": config.model_config.max_model_len,
         }
+
+    @property
+    def step_tokens(self) -> int:
+        """The most prompt tokens that one step computes."""
+        return int(self._engine.vllm_config.scheduler_config.max_num_batched_tokens)
 
     @property
     def busy(self) -> bool:
@@ -155,7 +160,7 @@ def _line(output: Any, wanted: list[int] | None) -> dict[str, Any]:
 def work(engine: Engine, lines: Lines) -> None:
     """Answer what comes in until the end is said."""
     while True:
-        for message in _news(lines.lines, idle=not engine.busy):
+        for message in news(lines.lines, idle=not engine.busy, full=engine.step_tokens):
             if "end" in message:
                 return
             if "drop" in message:
@@ -167,14 +172,22 @@ def work(engine: Engine, lines: Lines) -> None:
                 lines.send(line)
 
 
-def _news(lines: queue.SimpleQueue[dict[str, Any]], *, idle: bool) -> Iterator[dict[str, Any]]:
-    """What has come since the last step; with nothing to compute, wait for it and for what comes close behind it."""
+def news(lines: queue.SimpleQueue[dict[str, Any]], *, idle: bool, full: int) -> Iterator[dict[str, Any]]:
+    """What has come since the last step; with nothing to compute, wait for it and for what comes close behind it.
+
+    ``full`` are the prompt tokens that one step takes: whatever comes behind those is for the next.
+    """
+    tokens = 0
     if idle:
-        yield lines.get()
-    end = time.monotonic() + (AT_MOST if idle else 0)
+        tokens = len((first := lines.get()).get("ids", ()))
+        yield first
+    end = time.monotonic() + AT_MOST
     try:
         while True:
-            yield lines.get(timeout=max(0.0, min(CLOSE_BEHIND, end - time.monotonic())))
+            wait = min(CLOSE_BEHIND, end - time.monotonic()) if idle and tokens < full else 0.0
+            message = lines.get(timeout=max(0.0, wait))
+            tokens += len(message.get("ids", ()))
+            yield message
     except queue.Empty:
         return
 
