@@ -10,11 +10,12 @@ of which as much is learnt as Table 1 says of their datasets. Speed does not dep
 stay in proportion and a step takes a tenth; --share 1 is the whole. --examples 128 is the recipe's step.
 
 First the peers take the step once with 1, 2, 4 and 8 examples to a micro-batch (--quick: with 1 and 8): HF Trainer
-with all, the others until more is slower. Then all take turns, each in a process of its own and at its best, and TRL
-also as it comes: 8 examples, recomputed activations, its metrics. bf16 is by autocast for peers, as they mean it, with
-fp32 weights; the fastest runs with weights in bf16, too. Counted is processor time of the loop, from before the first
-batch is fetched to the end of the step; a step on eight other examples went before. Losses are printed, too: whoever
-divides by the step's tokens must have ours.
+with all, the others until more is slower; ours, which counts a micro-step in tokens, with 2,048 and 4,096, its default.
+Then all take turns, each in a process of its own and at its best, and TRL also as it comes: 8 examples, recomputed
+activations, its metrics. bf16 is by autocast for peers, as they mean it, with fp32 weights; the fastest runs with
+weights in bf16, too. Counted is processor time of the loop, from before the first batch is fetched to the end of the
+step; a step on eight other examples went before. Losses are printed, too: whoever divides by the step's tokens must
+have ours.
 
 Beside each time stand operations counted from what the models were given, as multiples of ours: padding in the layers,
 the head where nothing is learnt, attention to what is masked, recomputation; their product, what is left that they do
@@ -44,6 +45,7 @@ from typing import Any
 from ways.train_data import Texts, lay_out
 
 from trainer.estimating import compute, shape
+from trainer.planning.length_model import LIMIT
 
 MODEL = os.environ.get("EVALKIT_SMOLLM2", ".demo/SmolLM2-135M-Instruct")
 SIZES = (1, 2, 4, 8)
@@ -75,7 +77,8 @@ class Way:
 
     def __str__(self) -> str:
         weights = ", bf16 weights" if self.precision == "bf16-weights" else ""
-        return f"{self.name}{weights}" if self.name.startswith("ours") else f"{self.name}{weights}, {self.size}"
+        size = f"{self.size * LIMIT:,} tokens" if self.name.startswith("ours") else f"{self.size}"
+        return f"{self.name}{weights}, {size}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,8 +143,7 @@ def run(bench: Bench, precision: str, *, rounds: int, sizes: Sequence[int]) -> N
     """Take all ways of a precision, and print what came out."""
     peers = [name for name in PEERS if bench.trl or not name.startswith("TRL")]
     print(f"{precision}: each size once", file=sys.stderr)
-    ours = Way(name="ours", precision=precision)
-    bench.take(ours)
+    ours = bench.best("ours", precision, (1, 2))
     turns = [ours, *(bench.best(name, precision, sizes) for name in peers)]
     if precision == "bf16":
         # What ours has and autocast has not: weights in bf16; without fp32 masters, though, which small updates need.
@@ -153,8 +155,8 @@ def run(bench: Bench, precision: str, *, rounds: int, sizes: Sequence[int]) -> N
         for way in turns:
             bench.take(way)
     for name in VARIANTS:
-        bench.take(Way(name=name, precision=precision))
-    once = [one for one in bench.told if one not in turns and one.precision == precision and one.name in peers]
+        bench.take(Way(name=name, precision=precision, size=ours.size))
+    once = [one for one in bench.told if one not in turns and one.precision == precision and one.name not in VARIANTS]
     table(bench, ours, [*turns, *(one for one in bench.told if one.name in VARIANTS and one.precision == precision)])
     print("\nOther sizes, each once:\n")
     table(bench, ours, once)

@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 from train_peers import PEERS
-from train_step import NO_RATE, RATE, Asked, Counted
+from train_step import LIMIT, NO_RATE, RATE, Asked, Counted
 
 
 def ours(asked: Asked, counted: Counted, **more: Any) -> None:
@@ -47,6 +47,7 @@ def ours(asked: Asked, counted: Counted, **more: Any) -> None:
             warmup=0.0,
             learning_rate=asked.rate,
             precision="fp32" if asked.precision == "fp32" else "bf16",
+            tokens=asked.size * LIMIT,
             **{"engine": "torch", **more},
         )
         train(given, Watch(counted))

@@ -49,7 +49,7 @@ class Asked:
     folder: Path
     #: ``examples`` or ``warm``.
     name: str
-    #: Examples to a micro-batch.
+    #: Examples to a micro-batch; for ours, which fills a row with whole examples, how many of the longest it takes.
     size: int
     precision: str
     rate: float

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import os
-import signal
-import threading
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
-from multiprocessing import parent_process
 from pathlib import Path
 from typing import TypeAlias
 
 from trainer.contamination.containment import Found, Index
 from trainer.conversation import parse
 from trainer.errors import DataError, TrainerError
+from trainer.workers import WorkerKilled, results
 
 #: Conversations that are searched at once.
 _CHUNK = 500
@@ -58,21 +55,12 @@ def scan(path: Path, index: Index, *, processes: int = 1, told: Callable[[int], 
     where a line is no conversation.
     """
     overlap = Overlap()
-    if processes == 1:
-        _start(path.stem, path.name, index)
-        for lines in _chunks(path):
-            overlap.add(_search(lines))
-            told(sum(len(line) for _, line in lines))
-        return overlap
     try:
-        with ProcessPoolExecutor(processes, initializer=_work, initargs=(path.stem, path.name, index)) as pool:
-            waiting: deque[tuple[Future[Overlap], int]] = deque()
-            for lines in _chunks(path):
-                waiting.append((pool.submit(_search, lines), sum(len(line) for _, line in lines)))
-                # No more is read than the processes are busy with.
-                _collect(waiting, 2 * processes, overlap, told)
-            _collect(waiting, 0, overlap, told)
-    except BrokenProcessPool:
+        with closing(results(_search, (path, index), _chunks(path), workers=processes, fork=True)) as parts:
+            for size, found in parts:
+                overlap.add(found)
+                told(size)
+    except WorkerKilled:
         raise TrainerError(
             "A worker process was killed, perhaps for want of memory: repeat the command with fewer --processes."
         ) from None
@@ -114,15 +102,6 @@ def drop(path: Path, lines: Iterable[int], out: Path) -> int:
     return kept
 
 
-def _collect(
-    waiting: deque[tuple[Future[Overlap], int]], most: int, overlap: Overlap, told: Callable[[int], object]
-) -> None:
-    while len(waiting) > most:
-        future, size = waiting.popleft()
-        overlap.add(future.result())
-        told(size)
-
-
 def _chunks(path: Path) -> Iterator[_Lines]:
     try:
         with path.open("rb") as file:
@@ -133,35 +112,16 @@ def _chunks(path: Path) -> Iterator[_Lines]:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from None
 
 
-#: What a process searches with: sent once, when it starts.
-_WITH: dict[str, tuple[str, str, Index]] = {}
-
-
-def _start(dataset: str, name: str, index: Index) -> None:
-    _WITH["search"] = dataset, name, index
-
-
-def _work(dataset: str, name: str, index: Index) -> None:
-    """Begin a worker process: the command answers Ctrl-C for all of them, and none outlives it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_follow, daemon=True).start()
-    _start(dataset, name, index)
-
-
-def _follow() -> None:
-    parent = parent_process()
-    if parent:
-        parent.join()
-        os._exit(1)
-
-
-def _search(lines: _Lines) -> Overlap:
-    dataset, name, index = _WITH["search"]
-    conversations = [parse(line, where=f"{name}:{number}", dataset=dataset, number=number) for number, line in lines]
+def _search(given: tuple[Path, Index], lines: _Lines) -> tuple[int, Overlap]:
+    """How many bytes the lines are, and what they hold."""
+    path, index = given
+    conversations = [
+        parse(line, where=f"{path.name}:{number}", dataset=path.stem, number=number) for number, line in lines
+    ]
     held = [
         Held(line=number, dataset=one.dataset, id=one.id, found=tuple(found))
         for (number, _), one, found in zip(lines, conversations, index.search(conversations), strict=True)
         if found
     ]
-    return Overlap(conversations=Counter(one.dataset for one in conversations), held=held)
+    overlap = Overlap(conversations=Counter(one.dataset for one in conversations), held=held)
+    return sum(len(line) for _, line in lines), overlap

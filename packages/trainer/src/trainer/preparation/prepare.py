@@ -4,15 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 import os
-import signal
-import threading
-from collections import deque
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -23,6 +17,7 @@ from trainer.preparation.chunks import Chunk, Part, Source, scan, tokenize
 from trainer.preparation.draft import KEEP_EVERY, TOLD, Draft, Progress, locked
 from trainer.preparation.prepared import MANIFEST, Prepared, read_manifest, token_type
 from trainer.rendering.render import Renderer
+from trainer.workers import WorkerKilled, results
 
 #: The modules of this package that decide what ids and masks a line of JSON becomes. A test sees that none is missing.
 DECIDING = (
@@ -187,62 +182,20 @@ def _names(task: Task) -> str:
     return ", ".join(path.name for path in task.files)
 
 
-# Worker processes. Tokenizing holds no lock of Python's, so threads would do for that part, but parsing and masks are a
-# tenth of the work and would let no more than a few cores be busy.
-
-_renderer: Renderer
-
-
 def _parts(chunks: Sequence[Chunk], renderer: Renderer, workers: int) -> Generator[Part, None, None]:
-    """What the chunks become, in order, with a few of them under way at a time."""
-    if workers <= 1:
-        yield from (tokenize(chunk, renderer) for chunk in chunks)
-        return
-    # Spawned, not forked: a fork would share the lock on the folder, and keep it when this process is killed.
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin, (renderer,))
-    open_: deque[Future[Part]] = deque()
+    """What the chunks become, in order.
+
+    Tokenizing holds no lock of Python's, so threads would do for that part, but parsing and masks are a tenth of the
+    work and would let no more than a few cores be busy.
+    """
     try:
-        for chunk in chunks:
-            with _deaf():
-                open_.append(pool.submit(_tokenize, chunk))
-            if len(open_) > 2 * workers:
-                yield open_.popleft().result()
-        while open_:
-            yield open_.popleft().result()
-    except BrokenProcessPool:
-        # The pool asks the others to end by a signal that they never hear, and would wait for ever for one that waits
-        # for the lock on the queue, which a worker that is killed while it reads takes with it.
-        for worker in multiprocessing.active_children():
-            worker.kill()
+        yield from results(_tokenize, renderer, chunks, workers=workers)
+    except WorkerKilled:
         raise TrainerError(
             "A worker process was killed, perhaps for want of memory: repeat the command, which goes on where it "
             "stopped, with fewer --workers."
         ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
-@contextmanager
-def _deaf() -> Iterator[None]:
-    """Have the processes that start meanwhile never hear Ctrl-C, which a terminal sends to all: their parent does."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _begin(renderer: Renderer) -> None:
-    global _renderer  # noqa: PLW0603  # of a worker, which has no other place for what all its tasks need
-    _renderer = renderer
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    if parent := multiprocessing.parent_process():
-        parent.join()
-        os._exit(1)
-
-
-def _tokenize(chunk: Chunk) -> Part:
-    return tokenize(chunk, _renderer)
+def _tokenize(renderer: Renderer, chunk: Chunk) -> Part:
+    return tokenize(chunk, renderer)
