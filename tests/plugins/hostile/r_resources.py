@@ -350,7 +350,7 @@ TIME = (
         reason="timed-out wall",
     ),
     _endless(9, "busy-loop", "while now() < END:\n    pass"),
-    _endless(10, "busy-in-C/power", "for _ in range(6):\n    3 ** 1000000"),
+    _endless(10, "busy-in-C/power", "for _ in range(6):\n    3 ** 3000000"),
     _endless(10, "busy-in-C/expression", "import re\nre.match('(a+)+$', 'a' * 24 + 'b')"),
     _endless(10, "busy-in-C/sum", "sum(range(50000000))"),
     _endless(11, "sleeper", "time.sleep(1.5)", reason="timed-out wall"),
@@ -551,7 +551,7 @@ COMPILING = (
     _source(
         "comprehensions",
         "x = " + "[" * 90 + "1" + " for _ in ()]" * 90,
-        reasons=("syntax-error", "exception RecursionError"),
+        reasons=("syntax-error", "exception RecursionError", "killed SIGSEGV"),  # the last in Python 3.12 and 3.13
         or_correct=True,
     ),
     _source(
