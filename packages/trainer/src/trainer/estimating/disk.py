@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 from trainer.training.settings import Settings
 
 
@@ -22,3 +25,15 @@ def run(settings: Settings, *, parameters: int, trained: int, steps: int, epoch:
     """
     saved = -(-steps // (settings.save_every or epoch))
     return checkpoint(trained) * min(settings.keep + 1, saved) + model(parameters, settings)
+
+
+def shortage(folder: Path, needed: int) -> str:
+    """A sentence where a run folder's disk has no room for what it lacks of so many bytes; empty if it has."""
+    there = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    free = shutil.disk_usage(folder).free
+    if needed - there <= free:
+        return ""
+    return (
+        f"{folder} will grow by up to {(needed - there) / 1e9:.1f} GB and its disk has {free / 1e9:.1f} GB free: make"
+        " room, or the run stops where it is full."
+    )

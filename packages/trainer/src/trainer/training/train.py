@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gc
 import random
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -84,8 +83,11 @@ def train_alone(settings: Settings, watch: Watch, rank: int, world: int, *, unti
         start = begin(engine, settings, step=step, steps=feed.steps)
         watch.started(start)
         run = Run(settings=settings, watch=watch, engine=engine, feed=feed, held_out=held_out)
-        if rank == 0:
-            tell_shortage(run, start)
+        needed = disk.run(
+            settings, parameters=start.parameters, trained=start.trainable, steps=feed.steps, epoch=feed.plan.steps
+        )
+        if rank == 0 and (shortage := disk.shortage(out, needed)):
+            watch.say(shortage)
         if not step:
             measure_held_out(run, step)
         with Stopping(settings.time_limit, launched=world > 1) as stopping, thawed():
@@ -250,24 +252,6 @@ def begin(engine: Engine, settings: Settings, *, step: int, steps: int) -> Start
         trainable=sum(size for size, trained in sizes if trained),
         peak=engine.world * (peak or 0.0),
     )
-
-
-def tell_shortage(run: Run, start: Start) -> None:
-    """Say where the disk will not take all that the run is to keep; nothing would be lost, but the run would stop."""
-    need = disk.run(
-        run.settings,
-        parameters=start.parameters,
-        trained=start.trainable,
-        steps=start.steps,
-        epoch=run.feed.plan.steps,
-    )
-    there = sum(file.stat().st_size for file in checkpoint.folder(run.out).glob("*/*"))
-    free = shutil.disk_usage(run.out).free
-    if need - there > free:
-        run.watch.say(
-            f"{run.out} will grow by up to {(need - there) / 1e9:.1f} GB and its disk has {free / 1e9:.1f} GB free:"
-            " make room, or the run stops where it is full."
-        )
 
 
 def open_held_out(settings: Settings, prepared: Prepared) -> Prepared | None:
