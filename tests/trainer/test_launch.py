@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shlex
@@ -232,3 +233,5 @@ def test_torchrun_ends_as_its_ranks_ended(
     with pytest.raises(error) as told:
         launch.run(made("torchrun", 1))
     assert str(told.value) == ("75" if code == 75 else "Rank 0 ended first, with exit code 3.")
+    # What it says of signals that it hands on is nothing that a user has to know.
+    assert not logging.getLogger("torch.distributed.elastic.agent.server.api").isEnabledFor(logging.WARNING)

@@ -140,8 +140,10 @@ def _run_agent(words: Sequence[str]) -> NoReturn:
     except ImportError:
         raise TrainerError("torch is not installed: pip install 'trainer[train]'.") from None
     if not os.environ.get("TRAINER_TRACEBACK"):
-        # It warns of signals that it hands on and of ranks that end with 75, as they should.
-        logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+        # It warns of signals that it hands on and of ranks that end with 75, as they should; each module has a level.
+        for name in ["torch.distributed.elastic", *logging.root.manager.loggerDict]:
+            if name.startswith("torch.distributed.elastic"):
+                logging.getLogger(name).setLevel(logging.CRITICAL)
     told = run.parse_args(list(words))
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # by nohup: the run is to outlive its terminal
         told.signals_to_handle = told.signals_to_handle.replace("SIGHUP,", "")
