@@ -16,8 +16,15 @@ import pytest
 
 from trainer.workers import WorkerKilled, results
 
+ROOT = Path(__file__).parent.parent.parent
 #: More than a pipe takes at once, so that who writes it waits for who reads it.
 LONG = 1 << 22
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let spawned workers, which have this process's path, find the functions of this file."""
+    monkeypatch.syspath_prepend(ROOT)
 
 
 def squared(shared: int, task: int) -> int:
@@ -108,9 +115,8 @@ def test_workers_end_with_the_process_that_started_them(tmp_path: Path, fork: bo
         "    next(found)\n"
         "    os.kill(os.getpid(), 9)\n"
     )
-    root = Path(__file__).parent.parent.parent
     # Its workers write to the pipe, too: it ends when the last of them has ended.
-    path = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     ran = subprocess.run(
         [sys.executable, program], env={**os.environ, "PYTHONPATH": path}, capture_output=True, timeout=60, check=False
     )
