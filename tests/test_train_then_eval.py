@@ -37,7 +37,7 @@ def run(program: str, *arguments: str, cwd: Path, ranks: int = 1) -> str:
         text=True,
         cwd=cwd,
         env={**os.environ, "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"},
-        timeout=240,
+        timeout=500,
     )
     assert ran.returncode == 0, ran.stderr
     return ran.stdout

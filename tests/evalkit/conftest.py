@@ -15,7 +15,7 @@ from tests.evalkit.small import Ran, put_distribution, run_apart
 from evalkit.cli import main
 
 # How long an example takes says how busy the machine is, not whether the code is right.
-hypothesis.settings.register_profile("facts", deadline=None)
+hypothesis.settings.register_profile("facts", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("facts")
 
 

@@ -12,6 +12,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 
+def _set() -> threading.Event:
+    made = threading.Event()
+    made.set()
+    return made
+
+
 @dataclass
 class Mirror:
     """What the server has, how it behaves and what it was asked."""
@@ -32,6 +38,9 @@ class Mirror:
     piece: int = 1 << 20
     #: Seconds of silence before any answer.
     silent: float = 0.0
+    #: Cleared, they hold back every answer, or all but the first piece of one, until they are set.
+    begins: threading.Event = field(default_factory=_set)
+    goes_on: threading.Event = field(default_factory=_set)
     #: Without it the client cannot know how much is to come.
     says_length: bool = True
 
@@ -48,6 +57,8 @@ def serving(content: Mapping[str, bytes]) -> Iterator[Mirror]:
     try:
         yield mirror
     finally:
+        mirror.begins.set()
+        mirror.goes_on.set()
         server.shutdown()
         thread.join()
         server.server_close()
@@ -60,6 +71,7 @@ class _Handler(BaseHTTPRequestHandler):
         mirror, wanted = self.mirror, self.headers.get("Range", "")
         mirror.asked.append((self.path, wanted))
         time.sleep(mirror.silent)
+        mirror.begins.wait()
         content = mirror.content.get(self.path)
         if content is None:
             self.send_error(404)
@@ -87,6 +99,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.write(content[begin : begin + mirror.piece])
                 self.wfile.flush()
                 time.sleep(mirror.pause)
+                mirror.goes_on.wait()
         except OSError:
             pass  # the client has gone
 

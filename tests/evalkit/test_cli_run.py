@@ -321,12 +321,12 @@ def _main(*arguments: str) -> None:
 
 
 def test_a_second_process_on_one_folder_is_refused(process: Callable[..., Ran], tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "evalkit", *RUN, "-M", "delay=0.2"]
+    # It is killed long before it has its first answer.
+    command = [sys.executable, "-m", "evalkit", *RUN, "-M", "delay=60"]
     first = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     assert first.stderr is not None
     try:
-        while "Loading" not in first.stderr.readline():
-            pass
+        assert any("Loading" in line for line in first.stderr)
         second = process(*RUN, "--json")
         assert first.poll() is None
     finally:

@@ -21,6 +21,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from tests.evalkit.killing import until
 from tests.evalkit.mirror import Mirror, serving
 from tests.evalkit.small import Ran, echo
 
@@ -349,7 +350,7 @@ def test_a_host_out_of_reach_is_asked_once_and_each_file_says_where_to_get_it(
 
 def test_a_silent_server_is_given_up(mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download, "TIMEOUT", 0.05)
-    mirror.silent = 0.3
+    mirror.begins.clear()
     (said,) = fetch(tmp_path, item(f"{mirror.url}/small", b"small", "small"))
     assert f"{urlsplit(mirror.url).netloc} cannot be reached (timed out). Fetch it by hand from" in said
 
@@ -407,20 +408,22 @@ def benchmarks():
 """
     (tmp_path / "riddles.py").write_text(bench)
     command = [sys.executable, "-m", "evalkit", "data", "fetch", "./riddles.py", "--to", "data"]
-    mirror.piece, mirror.pause = 50_000, 0.1
-    started = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    mirror.piece = 100_000
+    mirror.goes_on.clear()
     part = tmp_path / "data" / "test.jsonl.part"
-    deadline = time.monotonic() + 30
-    while not (part.exists() and part.stat().st_size) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    started.send_signal(sent)
-    _, said = started.communicate(timeout=30)
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as started:
+        try:
+            until(lambda: part.exists() and part.stat().st_size > 0)
+            started.send_signal(sent)
+            _, said = started.communicate(timeout=120)
+        finally:
+            started.kill()
     half = part.read_bytes()
     assert (started.returncode, said.strip()) == (
         (-9, "") if sent == signal.SIGKILL else (75, "Stopped; repeat the command to go on.")
     )
     assert (0 < len(half) < len(rows), lying(tmp_path / "data")) == (True, {"test.jsonl.part": rows[: len(half)]})
-    mirror.pause = 0.0
+    mirror.goes_on.set()
     ran = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
     assert (ran.stdout, mirror.asked[-1]) == ("test.jsonl: fetched\n", ("/test.jsonl", f"bytes={len(half)}-"))
     assert lying(tmp_path / "data") == {"test.jsonl": rows}

@@ -16,10 +16,12 @@ from tests.evalkit.killing import kept, kill_and_resume, positions, records, sto
 from tests.evalkit.small import Ran
 
 N = 700
+#: So many that, at a delay of 3 ms, a run takes a minute.
+MANY = 20_000
 
 
-def command(out: Path, *, delay: float) -> list[str]:
-    run = ["run", "-m", "dummy", "-b", "arithmetic", "-M", f"delay={delay}", "-B", f"n={N}", "--out", str(out)]
+def command(out: Path, *, delay: float, n: int = N) -> list[str]:
+    run = ["run", "-m", "dummy", "-b", "arithmetic", "-M", f"delay={delay}", "-B", f"n={n}", "--out", str(out)]
     return [sys.executable, "-m", "evalkit", *run]
 
 
@@ -31,10 +33,13 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return records(out)
 
 
-def test_a_run_that_is_killed_25_times_is_the_same_run(tmp_path: Path, undisturbed: bytes) -> None:
-    kill_and_resume(command(tmp_path, delay=0.003), tmp_path, kills=25, seed=1)
-    assert positions(tmp_path) == list(range(N))
-    assert records(tmp_path) == undisturbed
+def test_a_run_that_is_killed_25_times_is_the_same_run(tmp_path: Path) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    slow, fast = command(broken, delay=0.003, n=MANY), command(broken, delay=0, n=MANY)
+    kill_and_resume(slow, broken, kills=25, seed=1, last=fast)
+    assert positions(broken) == list(range(MANY))
+    subprocess.run(command(whole, delay=0, n=MANY), check=True, capture_output=True)
+    assert records(broken) == records(whole)
 
 
 def test_a_run_that_is_killed_while_it_sums_up_is_the_same_run(tmp_path: Path, undisturbed: bytes) -> None:
@@ -55,7 +60,8 @@ def test_a_run_that_is_killed_while_it_sums_up_is_the_same_run(tmp_path: Path, u
 
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
 def test_a_run_that_is_stopped_says_how_to_go_on(tmp_path: Path, undisturbed: bytes, by: signal.Signals) -> None:
-    code, told = stopped(command(tmp_path, delay=0.003), tmp_path, by=by, after=5000)
+    # Half a minute for all: it is still asking when the signal comes late.
+    code, told = stopped(command(tmp_path, delay=0.05), tmp_path, by=by, after=5000)
     (folder,) = tmp_path.glob("*/*")
     count = len(positions(tmp_path))
     assert (code, told.splitlines()[-1]) == (

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.evalkit.killing import until
 from tests.evalkit.small import Ran, Recorder, echo, run_small
 from tests.evalkit.test_journal import answer, example, keep
 from tests.evalkit.test_verify import Counting, verified
@@ -183,9 +184,10 @@ def test_two_shards_at_once_and_one_that_is_killed_make_the_records_of_one_run(t
     whole, out = tmp_path / "whole", tmp_path / "shards"
     subprocess.run(command(whole), check=True, capture_output=True)
     other = subprocess.Popen(command(out, "--shard", "1/2", delay=0.02), stderr=subprocess.PIPE, text=True)
-    killed = subprocess.Popen(command(out, "--shard", "0/2", delay=0.02), stderr=subprocess.DEVNULL)
-    while len([path for path in out.glob("*/*/responses-0-*") if path.stat().st_size > 2000]) == 0:
-        assert killed.poll() is None
+    # Half a minute for all: it is still asking when the kill comes late.
+    killed = subprocess.Popen(command(out, "--shard", "0/2", delay=1), stderr=subprocess.DEVNULL)
+    until(lambda: any(path.stat().st_size for path in out.glob("*/*/responses-0-*")))
+    assert killed.poll() is None
     killed.kill()
     killed.wait()
     _, told = other.communicate()

@@ -11,7 +11,7 @@ import hypothesis
 import pytest
 
 # How long an example takes says how busy the machine is, not whether the code is right.
-hypothesis.settings.register_profile("facts", deadline=None)
+hypothesis.settings.register_profile("facts", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("facts")
 
 #: What the tiny vocabulary is made from; most bytes of other scripts stay tokens of their own.
