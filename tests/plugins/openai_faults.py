@@ -41,12 +41,14 @@ def upstream(url: str) -> Callable[[Call], Awaitable[Reply]]:
         names = {"content-type": "application/json", "host": parts.netloc, "connection": "close"}
         names |= {"content-length": str(len(content)), "authorization": call.headers.get("authorization", "")}
         told = "".join(f"{name}: {value}\r\n" for name, value in names.items())
-        writer.write(f"POST {call.path} HTTP/1.1\r\n{told}\r\n".encode() + content)
-        head = await reader.readuntil(b"\r\n\r\n")
-        lines = head.decode("latin-1").lower().split("\r\n")
-        sizes = [int(line.partition(":")[2]) for line in lines if line.startswith("content-length:")]
-        body = await (reader.readexactly(sizes[0]) if sizes else reader.read())
-        writer.close()
+        try:
+            writer.write(f"POST {call.path} HTTP/1.1\r\n{told}\r\n".encode() + content)
+            head = await reader.readuntil(b"\r\n\r\n")
+            lines = head.decode("latin-1").lower().split("\r\n")
+            sizes = [int(line.partition(":")[2]) for line in lines if line.startswith("content-length:")]
+            body = await (reader.readexactly(sizes[0]) if sizes else reader.read())
+        finally:  # also when the test ends under way
+            writer.close()
         return Reply(status=int(lines[0].split()[1]), content=body)
 
     return forward

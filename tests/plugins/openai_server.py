@@ -72,12 +72,12 @@ class Server:
     def __enter__(self) -> Server:
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
         self._thread.start()
-        assert self._started.wait(10), "The test's server did not start."
+        assert self._started.wait(120), "The test's server did not start."
         return self
 
     def __exit__(self, *_: object) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
+        self._thread.join(120)
 
     async def _serve(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
@@ -209,9 +209,9 @@ def real_server(model: Path) -> Iterator[str]:
         assert process.stdout is not None
         address = process.stdout.readline().strip()
         assert address, "The real server did not start."
-        for _ in range(200):
+        for _ in range(1200):
             try:
-                urllib.request.urlopen(f"{address}/health", timeout=5).close()
+                urllib.request.urlopen(f"{address}/health", timeout=60).close()
                 break
             except (urllib.error.URLError, OSError):
                 time.sleep(0.1)

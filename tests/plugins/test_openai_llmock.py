@@ -28,14 +28,15 @@ def llmock(*options: str) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    start = [sys.executable, "-P", "-c", "from llmock.cli import app; app()", "serve"]
+    # Seeded: what it refuses at random is the same each time, and neither too little nor too much for one request.
+    start = [sys.executable, "-P", "-c", "import random; from llmock.cli import app; random.seed(1); app()", "serve"]
     process = subprocess.Popen(
         [*start, "--host", "127.0.0.1", "--port", str(port), *options],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
     try:
-        for _ in range(300):
+        for _ in range(1200):
             try:
                 told(f"http://127.0.0.1:{port}", "requests")
                 break
@@ -48,7 +49,7 @@ def llmock(*options: str) -> Iterator[str]:
 
 
 def told(address: str, what: str) -> Any:
-    with urllib.request.urlopen(f"{address}/_llmock/{what}", timeout=5) as reply:
+    with urllib.request.urlopen(f"{address}/_llmock/{what}", timeout=60) as reply:
         return json.load(reply)
 
 

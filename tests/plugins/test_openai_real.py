@@ -113,7 +113,7 @@ def test_through_faults_a_real_model_answers_all_the_same(url: str, tmp_path: Pa
     faults = Faults(upstream(url), share=0.3)
     bench = Path(__file__).parent / "openai_numbers.py"
     with Server(faults) as proxy:
-        summary = run(proxy.url, tmp_path, "-b", str(bench), "-B", "n=40", "-M", "timeout=5")
+        summary = run(proxy.url, tmp_path, "-b", str(bench), "-B", "n=40", "-M", "timeout=30")
     assert (summary["n"], summary["failed"]) == (40, 0)
     assert faults.met[""] + faults.met["slow start"] >= 40
     assert sum(faults.met[fault] for fault in FAULTS) > 0

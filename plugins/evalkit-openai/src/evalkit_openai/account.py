@@ -19,7 +19,7 @@ class Account:
     answered: int = 0
     failed: int = 0
     sent: int = 0
-    #: Calls that are neither answered nor over in another way.
+    #: Calls that are neither answered nor over in another way; those given up stay among them.
     under_way: int = 0
     #: Calls that were made again, and those of them that a rate limit had refused.
     retried: int = 0

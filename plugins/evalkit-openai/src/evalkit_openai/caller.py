@@ -101,7 +101,10 @@ class Caller:
             self._gate.leave(cost, lambda pace: pace.dropped(ticket))
             self._gate.end(error)
             raise
-        except BaseException:  # refused for good, or cancelled
+        except asyncio.CancelledError:
+            self._gate.leave(cost, lambda pace: pace.dropped(ticket), given_up=True)
+            raise
+        except BaseException:  # refused for good
             self._gate.leave(cost, lambda pace: pace.dropped(ticket))
             raise
         self._heard, self._ever_heard = time.monotonic(), True

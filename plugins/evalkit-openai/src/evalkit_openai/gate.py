@@ -37,10 +37,10 @@ class Gate:
             self._account.under_way += 1
             return self._pace.send(tokens)
 
-    def leave(self, cost: float, note: Callable[[Pace], None]) -> None:
+    def leave(self, cost: float, note: Callable[[Pace], None], *, given_up: bool = False) -> None:
         """A call is over; ``note`` tells the pace what became of it."""
         self._account.reserved -= cost
-        self._account.under_way -= 1
+        self._account.under_way -= not given_up
         note(self._pace)
         self._changed.set()
 
