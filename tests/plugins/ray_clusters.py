@@ -50,7 +50,7 @@ def working(*, cpus: int) -> Cluster:
 
     made = Cluster(None, cpus=cpus)
     try:
-        ray.get(ray.remote(lambda: None).remote(), timeout=60)
+        ray.get(ray.remote(lambda: None).remote(), timeout=120)
     except BaseException as error:
         made.close()
         if isinstance(error, ray.exceptions.GetTimeoutError):

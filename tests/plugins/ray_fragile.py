@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from evalkit import Backend, Generation, Text, hookimpl
@@ -12,7 +13,8 @@ from evalkit.errors import EngineDied, ModelError
 
 
 class Fragile(Backend):
-    """Answers in capitals. ``model`` is a folder in which each process leaves its number as it opens.
+    """Answers in capitals. ``model`` is a folder in which each process that opens leaves a link, named by how many did
+    so before, to its process number.
 
     ``deadly`` is the prompt that kills the process, ``breaking`` one that breaks the engine; each counts only for the
     first ``times`` processes. The first process alone takes ``stall`` seconds an answer.
@@ -40,8 +42,12 @@ class Fragile(Backend):
             raise ModelError("The weights are of another model.")
         if self._wrong == "engine":
             raise RuntimeError("no kernel image")
-        self._number = len(list(self._folder.iterdir()))
-        (self._folder / f"{self._number}-{os.getpid()}").touch()
+        # Two may open at once, and each number is taken by one.
+        while True:
+            self._number = len(list(self._folder.iterdir()))
+            with suppress(FileExistsError):
+                (self._folder / str(self._number)).symlink_to(str(os.getpid()))
+                return
 
     def generate(self, requests):
         for position, request in requests:

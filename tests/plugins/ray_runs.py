@@ -43,16 +43,3 @@ def ran(
     folder = Path(summary["run"])
     lines = (folder / "responses.jsonl").read_bytes().splitlines()
     return (folder / "records.jsonl").read_bytes(), [json.loads(line)["position"] for line in lines]
-
-
-def worker_pids() -> list[int]:
-    """The processes of replicas on this machine."""
-    found = []
-    for place in Path("/proc").glob("[0-9]*"):
-        try:
-            title = (place / "cmdline").read_bytes()
-        except OSError:  # it has ended
-            continue
-        if title.startswith(b"ray::Replica"):
-            found.append(int(place.name))
-    return found

@@ -35,7 +35,7 @@ KEY = "the-servers-key"
 #: Both compute in float32, but not in the same order; a token's log-probability differs by at most so much.
 NEAR = 2e-4
 #: Seconds that the server may take to start; on a machine with nothing else to do it is half a minute.
-STARTS = 300
+STARTS = 450
 
 
 def program() -> list[str]:

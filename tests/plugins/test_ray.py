@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from tests.evalkit.small import echo, put_distribution
 from tests.plugins.ray_clusters import started, working
-from tests.plugins.ray_runs import Acting, ran, worker_pids
+from tests.plugins.ray_runs import Acting, ran
 
 from evalkit import GenerateRequest, LikelihoodRequest, ModelError, models
 from evalkit.errors import EvalkitError, Interrupted, UnknownName
@@ -65,8 +65,8 @@ def replicas(cluster: None, tmp_path: Path) -> Iterator[Callable[..., Any]]:
 
 def pids(tmp_path: Path) -> list[int]:
     """The processes that have opened a model, in this order."""
-    names = sorted((tmp_path / "pids").iterdir(), key=lambda path: int(path.name.partition("-")[0]))
-    return [int(path.name.partition("-")[2]) for path in names]
+    links = sorted((tmp_path / "pids").iterdir(), key=lambda path: int(path.name))
+    return [int(path.readlink().name) for path in links]
 
 
 def asked(n: int, *, max_tokens: int = 4) -> Iterator[tuple[int, GenerateRequest]]:
@@ -155,7 +155,8 @@ def test_the_run_is_that_of_the_wrapped_backend(cluster: None, tmp_path: Path) -
 def test_a_killed_replica_is_replaced_and_its_requests_are_answered_once(
     replicas: Callable[..., Any], tmp_path: Path, name: str
 ) -> None:
-    backend = replicas(name, delay=0.005)
+    # The other one has seconds of work left, in which the death is noticed.
+    backend = replicas(name, delay=0.04)
     answers = []
     for answer in backend.generate(asked(300)):
         answers.append(answer)
@@ -166,10 +167,12 @@ def test_a_killed_replica_is_replaced_and_its_requests_are_answered_once(
 
 
 def test_a_run_that_loses_a_replica_has_the_records_of_one_that_does_not(cluster: None, tmp_path: Path) -> None:
-    benchmark = echo(n=300)
-    alone, _ = ran("dummy", {}, tmp_path / "alone", benchmark)
-    killed = Acting(after=60, act=lambda: os.kill(worker_pids()[0], signal.SIGKILL))
-    spread, positions = ran("ray:dummy", {"workers": "2", "delay": "0.005"}, tmp_path / "spread", benchmark, killed)
+    benchmark, model = echo(n=300), f"fragile:{tmp_path / 'pids'}"
+    (tmp_path / "pids").mkdir()
+    alone, _ = ran(model, {}, tmp_path / "alone", benchmark)
+    assert pids(tmp_path) == [os.getpid()]
+    killed = Acting(after=60, act=lambda: os.kill(pids(tmp_path)[1], signal.SIGKILL))
+    spread, positions = ran(f"ray:{model}", {"workers": "2", "delay": "0.04"}, tmp_path / "spread", benchmark, killed)
     assert spread == alone
     assert sorted(positions) == list(range(300))
     assert any("1 restarted" in said for said in killed.said)

@@ -76,7 +76,7 @@ def test_a_run_that_loses_a_node_has_the_records_of_one_that_does_not(nodes: Nod
     backend.close()
     alone, _ = ran("dummy", {}, tmp_path / "alone", echo(n=N))
     lose = Acting(after=80, act=nodes.lose)
-    options = {"address": "auto", "delay": "0.01"}
+    options = {"address": "auto", "delay": "0.03"}
     spread, positions = ran("ray:dummy", options, tmp_path / "spread", echo(n=N), lose)
     assert spread == alone
     assert sorted(positions) == list(range(N))

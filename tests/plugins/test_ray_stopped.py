@@ -46,7 +46,7 @@ def test_an_interrupted_run_is_resumable_and_leaves_no_process(
     kept = positions(tmp_path)
     assert len(kept) == len(set(kept))
     assert f"Stopped: {len(kept)} of 5000 responses are kept" in told
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while left(mark) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert left(mark) == []

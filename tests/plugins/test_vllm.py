@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 import venv
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -271,6 +272,21 @@ def engines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., dict[Chil
         found.close()
 
 
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, Sequence[int]]]:
+    """The process and the ids of each prompt that an engine is given, in this order."""
+    found: list[tuple[int, Sequence[int]]] = []
+    original = Child.send
+
+    def send(one: Child, message: Any) -> None:
+        if "ids" in message:
+            found.append((one._process.pid, message["ids"]))
+        original(one, message)
+
+    monkeypatch.setattr(Child, "send", send)
+    return found
+
+
 def stream(children: dict[Child, int], jobs: Iterable[Any], tally: Tally | None = None) -> Iterator[tuple[int, Any]]:
     return Flow[Any, Any](children, lambda job: job, tally or Tally()).answers(jobs)
 
@@ -292,10 +308,15 @@ def test_what_needs_no_engine_is_given_at_once(engines: Callable[..., dict[Child
     assert ran(engines({}), ["a", echo([1, 2]), "b"]) == {0: "a", 1: [[[[2, 1], "length"]]], 2: "b"}
 
 
-def test_two_engines_share_the_work(engines: Callable[..., dict[Child, int]]) -> None:
+def test_two_engines_share_the_work(
+    engines: Callable[..., dict[Child, int]], sent: list[tuple[int, Sequence[int]]]
+) -> None:
     children = engines({"hold": 2}, {"hold": 2})
-    # Each answers only when it holds two.
-    assert len(ran(children, [echo([one, one]) for one in range(4)])) == 4
+    # Each answers only when it holds two; one job, whose calls are shared out before any answer is taken.
+    assert ran(children, [echo(*([one, one] for one in range(4)))]) == {
+        0: [[[[one, one], "length"]] for one in range(4)]
+    }
+    assert sorted(Counter(place for place, _ in sent).values()) == [2, 2]
 
 
 def test_an_iterator_that_blocks_holds_no_answer_back(engines: Callable[..., dict[Child, int]]) -> None:
@@ -304,7 +325,7 @@ def test_an_iterator_that_blocks_holds_no_answer_back(engines: Callable[..., dic
     def requests() -> Iterator[tuple[int, Any]]:
         yield 0, echo([1, 2])
         yield 1, echo([3, 4])
-        assert given.wait(20), "the answers did not come while the iterator waited"
+        assert given.wait(120), "the answers did not come while the iterator waited"
         yield 2, echo([5, 6])
 
     answers = stream(engines({}), requests())
@@ -334,23 +355,12 @@ def test_only_so_many_requests_are_read_ahead(
 
 
 def test_prompts_that_begin_alike_are_sent_one_after_the_other(
-    engines: Callable[..., dict[Child, int]], monkeypatch: pytest.MonkeyPatch
+    engines: Callable[..., dict[Child, int]], sent: list[tuple[int, Sequence[int]]]
 ) -> None:
-    sent: list[int] = []
-    original = Child.send
-
-    def send(one: Child, message: Any) -> None:
-        if "ids" in message:
-            sent.append(message["ids"][0])
-        original(one, message)
-
-    monkeypatch.setattr(Child, "send", send)
-    # The engine says nothing before it holds eight, so that the others wait until all are there.
+    # One job, so that all of it waits before the first is sent.
     prompts = [[place % 4, place] for place in range(40)]
-    ran(engines({"hold": 8}), [echo(ids) for ids in prompts])
-    assert len(sent) == 40
-    changes = sum(one != other for one, other in itertools.pairwise(sent[8:]))
-    assert changes <= 3 + 8
+    ran(engines({}), [echo(*prompts)])
+    assert [ids for _, ids in sent] == sorted(prompts)
 
 
 def test_a_request_that_vllm_refuses_fails_alone(engines: Callable[..., dict[Child, int]]) -> None:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 #: How often a replica is started anew without having answered anything since the last time.
 RESTARTS = 5
-#: Seconds: between two looks at replicas that load; an answer may be on its way once it is given.
-LOOK, FETCH = 0.5, 300.0
+#: Seconds: between two looks at replicas that load; an answer may be on its way once it is given; accounts may take.
+LOOK, FETCH, ACCOUNTS = 0.5, 300.0, 15.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +135,7 @@ class Crew:
         import ray
 
         calls = [worker.actor.account.remote() for worker in self._workers if worker.ready]
-        done, _ = ray.wait(calls, num_returns=len(calls), timeout=5) if calls else ([], [])
+        done, _ = ray.wait(calls, num_returns=len(calls), timeout=ACCOUNTS) if calls else ([], [])
         said = []
         for call in done:
             try:
