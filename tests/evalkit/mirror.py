@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -33,11 +32,8 @@ class Mirror:
     cuts: int = 10**9
     #: Answers 206 with these bytes' place in place of the asked one.
     wrong_range: str = ""
-    #: Seconds between two pieces of this many bytes.
-    pause: float = 0.0
+    #: Bytes that are sent at once.
     piece: int = 1 << 20
-    #: Seconds of silence before any answer.
-    silent: float = 0.0
     #: Cleared, they hold back every answer, or all but the first piece of one, until they are set.
     begins: threading.Event = field(default_factory=_set)
     goes_on: threading.Event = field(default_factory=_set)
@@ -70,7 +66,6 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         mirror, wanted = self.mirror, self.headers.get("Range", "")
         mirror.asked.append((self.path, wanted))
-        time.sleep(mirror.silent)
         mirror.begins.wait()
         content = mirror.content.get(self.path)
         if content is None:
@@ -98,7 +93,6 @@ class _Handler(BaseHTTPRequestHandler):
             for begin in range(0, len(content), mirror.piece):
                 self.wfile.write(content[begin : begin + mirror.piece])
                 self.wfile.flush()
-                time.sleep(mirror.pause)
                 mirror.goes_on.wait()
         except OSError:
             pass  # the client has gone

@@ -16,6 +16,14 @@ from trainer.cli import main
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def patient() -> Iterator[None]:
+    """Have the ranks that tests start wait for each other however far apart a busy machine starts them."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("TRAINER_PREFLIGHT_SECONDS", "600")
+        yield
+
+
 @pytest.fixture
 def handlers() -> Iterator[None]:
     """Give the signals back to those who had them before."""

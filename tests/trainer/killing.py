@@ -23,6 +23,23 @@ if TYPE_CHECKING:
 #: Seconds that a rank is given: for its start, or to notice that another one is gone.
 PATIENCE = 600
 
+#: `trainer train` whose rank 0 goes no further than a step until its standard input ends: who kills it may be slow.
+HELD = """
+import sys
+from trainer.cli import main
+from trainer.watching.watch import Writer
+
+stepped, last = Writer.stepped, int(sys.argv.pop())
+
+def held(self, entry):
+    stepped(self, entry)
+    if entry.step == last:
+        sys.stdin.read()
+
+Writer.stepped = held
+main()
+"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kill:
@@ -60,24 +77,48 @@ def recipe(settings: Settings, path: Path) -> Path:
 
 
 @contextmanager
-def started(path: Path, ranks: int) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """The ranks of a run, each a process as a launcher starts it; killed at the latest when the context ends."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    meeting = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+def meeting_port() -> Iterator[int]:
+    """A port that only ranks can serve at while the context lasts: whoever asks for any free one gets another."""
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # the ranks' store sets it, too, and may serve there
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
+
+
+@contextmanager
+def started(path: Path, ranks: int, last: int = 0) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """The ranks of a run, each a process as a launcher starts it; killed at the latest when the context ends.
+
+    With ``last`` they go no further than that step until the standard input of rank 0 is closed.
+    """
+    program = ["-c", HELD, "train", str(path), str(last)] if last else ["-m", "trainer", "train", str(path)]
     running = []
-    for rank in range(ranks):
-        environment = os.environ | meeting | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-        with path.with_name(f"rank-{rank}.txt").open("ab") as said:
-            command = [sys.executable, "-m", "trainer", "train", str(path)]
-            running.append(subprocess.Popen(command, env=environment, stdout=said, stderr=said))
+    with meeting_port() as port:
+        meeting = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        try:
+            for rank in range(ranks):
+                environment = os.environ | meeting | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+                given = subprocess.PIPE if last and not rank else None
+                with path.with_name(f"rank-{rank}.txt").open("ab") as said:
+                    command = [sys.executable, *program]
+                    running.append(subprocess.Popen(command, env=environment, stdin=given, stdout=said, stderr=said))
+            yield running
+        finally:
+            for one in running:
+                one.kill()
+                one.wait()
+                if one.stdin:
+                    one.stdin.close()
+
+
+@contextmanager
+def hearing() -> Iterator[None]:
+    """Have this process, and those that it starts meanwhile, hear Ctrl-C: a shell's background job ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        yield running
+        yield
     finally:
-        for one in running:
-            one.kill()
-            one.wait()
+        signal.signal(signal.SIGINT, before)
 
 
 def finished(path: Path, ranks: int) -> list[int]:
@@ -86,23 +127,30 @@ def finished(path: Path, ranks: int) -> list[int]:
         return [one.wait(timeout=PATIENCE) for one in running]
 
 
-def killed(path: Path, out: Path, ranks: int, kill: Kill, chance: random.Random) -> Killed | None:
-    """Start a run, or let it go on, and kill it with SIGKILL; None where it had come to its end before."""
-    with started(path, ranks) as running:
+def killed(path: Path, out: Path, ranks: int, kill: Kill, chance: random.Random, *, most: int = 0) -> Killed | None:
+    """Start a run, or let it go on, and kill it with SIGKILL; None where it had come to its end before.
+
+    With ``most``, at least 2, it does no more steps than that before it is killed.
+    """
+    before = steps(out)
+    with started(path, ranks, before + most if most else 0) as running:
         alive = [one.poll for one in running]
-        before = steps(out)
         if not until(lambda: steps(out) > before, alive):
             return None
         began = time.perf_counter()
         if not until(lambda: steps(out) > before + 1, alive):
             return None
         length = time.perf_counter() - began
-        if kill.during == "save" and not until(lambda: any((out / "checkpoints").glob("*.part")), alive):
+        if kill.during == "save" and not until(
+            lambda: any((out / "checkpoints").glob("*.part")) or 0 < most <= steps(out) - before, alive
+        ):
             return None
         time.sleep(kill.after * (length if kill.during == "step" else length / 4))
         struck = running if kill.whom == "all" else [chance.choice(running)]
         for one in struck:
             one.send_signal(signal.SIGKILL)
+        if running[0].stdin:
+            running[0].stdin.close()
         left = [one for one in running if one not in struck]
         code = left[0].wait(timeout=PATIENCE) if left else None
     whole = sorted(one.name for one in (out / "checkpoints").glob("step-*") if one.name[5:].isdigit())

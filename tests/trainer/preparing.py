@@ -12,13 +12,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.trainer import killing
+
 from trainer.preparation.prepare import Task, prepare
 from trainer.preparation.prepared import Prepared
 from trainer.rendering.render import Renderer
 
 WORDS = ("The capital", "Paris", "naïve", "తెలుగు", "answer", "</s>", "<|assistant|>", "  ", "\n", "1234", "é", "if x:")
 
-#: Reads a pickled renderer, so that no process of a test need load transformers.
+#: Reads a pickled renderer, so that no process of a test need load transformers. A last argument is a number of chunks
+#: after which it waits until its standard input ends.
 SCRIPT = """
 import pickle, sys
 from pathlib import Path
@@ -28,10 +31,10 @@ from trainer.errors import TrainerError
 
 if __name__ == "__main__":
     chunks.CHUNK = 4000
-    renderer, file, folder, workers = sys.argv[1:]
+    renderer, file, folder, workers, *held = sys.argv[1:]
     task = prepare.Task(files=[Path(file)], renderer=pickle.loads(Path(renderer).read_bytes()), folder=Path(folder))
     try:
-        made = prepare.prepare(task, watch=Told(), workers=int(workers), keep_every=0)
+        made = prepare.prepare(task, watch=Told(*map(int, held)), workers=int(workers), keep_every=0)
     except TrainerError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)
@@ -39,11 +42,12 @@ if __name__ == "__main__":
 
 
 class Told:
-    """A watch that remembers what it was told."""
+    """A watch that remembers what it was told; it can hold a preparation after so many chunks, till stdin's end."""
 
-    def __init__(self) -> None:
+    def __init__(self, held: int = 0) -> None:
         self.said: list[str] = []
         self.chunks = 0
+        self._held = held
 
     def say(self, text: str) -> None:
         self.said.append(text)
@@ -53,6 +57,8 @@ class Told:
 
     def prepared(self, *, size: int, examples: int, tokens: int) -> None:
         self.chunks += 1
+        if self.chunks == self._held:
+            sys.stdin.read()
 
     def stop(self) -> None:
         pass
@@ -95,18 +101,27 @@ def process(renderer: Renderer, file: Path, folder: Path, *, workers: int) -> li
     return [sys.executable, str(place / "script.py"), str(place / "renderer"), str(file), str(folder), str(workers)]
 
 
-def start(command: list[str]) -> subprocess.Popen[str]:
-    """A process group of its own, as a terminal would give it."""
+def start(command: list[str], *, held: int = 0) -> subprocess.Popen[str]:
+    """A process group of its own, as a terminal would give it; ``held`` after so many chunks, until it is finished.
+
+    Else it might have ended before who means to stop it gets to that.
+    """
     root = str(Path(__file__).parents[2])
-    return subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, start_new_session=True, env={**os.environ, "PYTHONPATH": root}
-    )
+    with killing.hearing():
+        return subprocess.Popen(
+            [*command, str(held)],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            env={**os.environ, "PYTHONPATH": root},
+        )
 
 
 def finished(running: subprocess.Popen[str]) -> tuple[int, str]:
     """The exit code of a process and what it said; one that hangs is killed with all that it started."""
     try:
-        _, told = running.communicate(timeout=60)
+        _, told = running.communicate(timeout=300)
     except subprocess.TimeoutExpired:
         os.killpg(running.pid, signal.SIGKILL)
         running.communicate()

@@ -7,7 +7,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -16,6 +15,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from tests.trainer import killing
 from tests.trainer.plugin import Cli, put
 
 from trainer.conversation import Conversation, Message, Rejected, read
@@ -319,7 +319,10 @@ def test_progress_is_shown_on_a_terminal(cli: Cli, tmp_path: Path, monkeypatch: 
     )
 
 
+#: Soon slow, so that it does not fill the disk until somebody stops it.
 ENDLESS = """
+import time
+
 from trainer.conversation import Conversation, Message
 from trainer.hookspecs import hookimpl
 from trainer.sources import Source
@@ -329,6 +332,8 @@ def convert(files, random):
     while True:
         yield Conversation(dataset="endless", id=str(number), messages=(Message(role="assistant", content="a" * 9999),))
         number += 1
+        if number > 500:
+            time.sleep(0.01)
 
 @hookimpl
 def sources():
@@ -342,12 +347,13 @@ def test_a_killed_conversion_leaves_no_half_file_and_can_be_repeated(tmp_path: P
     to = tmp_path / "to"
     # Run as a module, Python finds the plugin in the folder that it runs in.
     command = [sys.executable, "-m", "trainer", "data", "convert", "endless", "--raw", str(tmp_path), "--to", str(to)]
-    started = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 30
-    while not (to / "endless.jsonl.part").exists() and time.monotonic() < deadline:
-        time.sleep(0.005)
-    started.send_signal(sent)
-    _, said = started.communicate(timeout=30)
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as started:
+        try:
+            assert killing.until((to / "endless.jsonl.part").exists, [started.poll])
+            started.send_signal(sent)
+            _, said = started.communicate(timeout=300)
+        finally:
+            started.kill()
     assert (started.returncode, said.strip(), [path.name for path in to.glob("*")]) == (
         (-9, "", ["endless.jsonl.part"])
         if sent == signal.SIGKILL

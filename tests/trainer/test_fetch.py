@@ -8,7 +8,6 @@ import json
 import socket
 import subprocess
 import sys
-import time
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -17,6 +16,7 @@ from typing import Any
 
 import pytest
 from tests.evalkit.mirror import Mirror, serving
+from tests.trainer import killing
 from tests.trainer.plugin import Cli, put
 
 from trainer.errors import DataError
@@ -238,7 +238,7 @@ def test_another_writer_of_the_same_part_is_noticed(mirror: Mirror, tmp_path: Pa
 
 def test_a_silent_server_is_given_up(mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download, "SILENCE", 0.05)
-    mirror.silent = 0.4
+    mirror.begins.clear()
     (one,) = fetch.fetch(source(mirror), tmp_path, tell=lambda have, total: None, away={})
     assert one.unreachable
     assert str(one.error).endswith("cannot be reached (timed out).")
@@ -354,18 +354,19 @@ def sources():
 def test_a_killed_fetch_leaves_nothing_in_place_and_goes_on(mirror: Mirror, tmp_path: Path) -> None:
     put(tmp_path, "slow-riddles", "slow_riddles", PLUGIN.format(url=mirror.url))
     command = [sys.executable, "-m", "trainer", "data", "fetch", "riddles", "--to", "raw"]
-    mirror.piece, mirror.pause = 50_000, 0.05
-    started = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # Not before its first piece is there does a download write any of it.
+    mirror.piece = download._PIECE
+    mirror.goes_on.clear()
     part = tmp_path / "raw" / "riddles" / "rows.jsonl.part"
-    deadline = time.monotonic() + 30
-    while not (part.exists() and part.stat().st_size) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    started.kill()
-    started.communicate(timeout=30)
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as started:
+        try:
+            assert killing.until(lambda: part.exists() and part.stat().st_size > 0, [started.poll])
+        finally:
+            started.kill()
     half = part.read_bytes()
     assert 0 < len(half) < len(ROWS)
     assert lying(tmp_path / "raw") == {"riddles/rows.jsonl.part": ROWS[: len(half)]}
-    mirror.pause = 0.0
+    mirror.goes_on.set()
     ran = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
     assert "riddles/rows.jsonl: fetched, SHA-256 recorded" in ran.stdout
     assert mirror.asked[-1] == ("/rows.jsonl", f"bytes={len(half)}-")

@@ -10,10 +10,12 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from tests.trainer import killing
 from tests.trainer.plugin import Cli
 
 from trainer.errors import TrainerError
@@ -21,6 +23,8 @@ from trainer.launching import hosts, launch, slurm
 from trainer.launching.hosts import Host
 from trainer.launching.launch import Launch
 
+#: Seconds after which a job has hung.
+PATIENCE = 300
 RECIPE = 'model = "base"\ndata = "prepared"\nout = "tuned"\n'
 
 
@@ -166,6 +170,7 @@ FAKES = {
             for i in range(int(os.environ["SLURM_NTASKS"]))
         ]
         signal.signal(signal.SIGUSR1, lambda *_: [task.send_signal(signal.SIGUSR1) for task in tasks])
+        open("listening", "w").close()
         sys.exit(max(task.wait() for task in tasks))
     """,
     "scontrol": """
@@ -189,36 +194,47 @@ FAKES = {
 }
 
 
-def job(folder: Path, *, seconds: float, code: int) -> subprocess.Popen[bytes]:
-    """The printed job script as Slurm would start it, with fakes of Slurm's programs and of the training itself."""
+@contextmanager
+def job(folder: Path, *, seconds: float, code: int) -> Iterator[subprocess.Popen[bytes]]:
+    """The printed job script as Slurm would start it, with fakes of Slurm's programs and of the training itself.
+
+    It is killed at the latest when the context ends, and its ranks with it.
+    """
     for name, text in FAKES.items():
         (folder / name).write_text(f"#!{sys.executable}\n{textwrap.dedent(text)}")
         (folder / name).chmod(0o755)
     (folder / "job.sh").write_text(slurm.script(made("slurm", 2, 2), name="x"))
     given = {"SLURM_JOB_ID": "41", "SLURM_JOB_NODELIST": "node-[7-8]", "SLURM_NTASKS": "4"}
     fake = {"FAKE_SECONDS": f"{seconds}", "FAKE_CODE": f"{code}", "PATH": f"{folder}:{os.environ['PATH']}"}
-    return subprocess.Popen(["bash", "job.sh"], cwd=folder, env={**os.environ, **given, **fake})
+    environment = {**os.environ, **given, **fake}
+    with subprocess.Popen(["bash", "job.sh"], cwd=folder, env=environment, start_new_session=True) as started:
+        try:
+            yield started
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(started.pid, signal.SIGKILL)
 
 
 def test_a_job_starts_every_rank_with_its_numbers(tmp_path: Path) -> None:
-    assert job(tmp_path, seconds=0, code=0).wait(60) == 0
+    with job(tmp_path, seconds=0, code=0) as started:
+        assert started.wait(PATIENCE) == 0
     told = [(tmp_path / f"rank-{rank}").read_text() for rank in range(4)]
     assert told == [f"{rank} {rank % 2} 4 node-7 20041 train r.toml --set epochs=3" for rank in range(4)]
     assert not (tmp_path / "requeued").exists()
 
 
 def test_a_job_that_nears_its_limit_saves_and_queues_again(tmp_path: Path) -> None:
-    started = job(tmp_path, seconds=60, code=0)
-    end = time.monotonic() + 30
-    while len(list(tmp_path.glob("rank-*"))) < 4 and time.monotonic() < end:
-        time.sleep(0.05)
-    started.send_signal(signal.SIGUSR1)
-    assert (started.wait(60), (tmp_path / "requeued").read_text()) == (75, "requeue 41")
+    ready = [tmp_path / name for name in ("listening", *(f"rank-{rank}" for rank in range(4)))]
+    with job(tmp_path, seconds=600, code=0) as started:
+        assert killing.until(lambda: all(one.exists() for one in ready), [started.poll])
+        started.send_signal(signal.SIGUSR1)
+        assert (started.wait(PATIENCE), (tmp_path / "requeued").read_text()) == (75, "requeue 41")
 
 
 @pytest.mark.parametrize("code", [1, 75])
 def test_a_job_that_ends_by_itself_is_not_queued_again(tmp_path: Path, code: int) -> None:
-    assert job(tmp_path, seconds=0, code=code).wait(60) == code
+    with job(tmp_path, seconds=0, code=code) as started:
+        assert started.wait(PATIENCE) == code
     assert not (tmp_path / "requeued").exists()
 
 

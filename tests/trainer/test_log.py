@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -18,9 +17,9 @@ from trainer.errors import DataError, Interrupted
 from trainer.watching.log import Log, read
 from trainer.watching.watch import step_line
 
-#: Writes lines until it is killed.
+#: Writes lines until it is killed; slowly once that may happen, so that a late kill does not find the disk full.
 ENDLESS = """
-import itertools, sys
+import itertools, sys, time
 from collections.abc import Mapping
 from pathlib import Path
 from trainer.watching.log import Log
@@ -29,6 +28,8 @@ for step in itertools.count(1):
     log.write({"step": step, "loss": 1 / step, "text": "x" * 500})
     if step == 50:
         print("begun", flush=True)
+    if step >= 50:
+        time.sleep(0.0005)
 """
 
 
@@ -88,11 +89,12 @@ def test_a_bad_line_elsewhere_is_named(tmp_path: Path) -> None:
 
 def test_a_log_whose_writer_was_killed_goes_on_behind_its_last_whole_line(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
-    running = subprocess.Popen([sys.executable, "-c", ENDLESS, str(path)], stdout=subprocess.PIPE)
-    assert running.stdout is not None
-    assert running.stdout.readline() == b"begun\n"
-    os.kill(running.pid, signal.SIGKILL)
-    running.communicate()
+    with subprocess.Popen([sys.executable, "-c", ENDLESS, str(path)], stdout=subprocess.PIPE) as running:
+        try:
+            assert running.stdout is not None
+            assert running.stdout.readline() == b"begun\n"
+        finally:
+            running.kill()
     steps = [line["step"] for line in read(path)]
     assert len(steps) >= 50
     assert steps == list(range(1, len(steps) + 1))

@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Sequence
 from fractions import Fraction
@@ -21,6 +20,7 @@ import pytest
 from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.trainer import killing
 
 from trainer.cli.data.mix import command
 from trainer.errors import DataError, TrainerError, UnknownName
@@ -423,15 +423,41 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.M
     assert sorted(one.name for one in tmp_path.iterdir()) == ["a.jsonl", "mix.json", "mix.jsonl"]
 
 
+#: The command line, which says when it has drawn half of a mix, and waits there.
+HALF = """
+import time
+from trainer.cli import main
+from trainer.mixing import drawing
+
+drawn = drawing._drawn
+
+def held(*given):
+    for number, one in enumerate(drawn(*given)):
+        if number == 10_000:
+            print("half", flush=True)
+            time.sleep(600)
+        yield one
+
+drawing._drawn = held
+main()
+"""
+
+
 @pytest.mark.parametrize("signal_", [signal.SIGINT, signal.SIGKILL])
 def test_a_mix_that_was_stopped_is_made_anew(tmp_path: Path, signal_: signal.Signals) -> None:
     write(tmp_path, "a", 20_000)
     arguments = ["mix", "--part", "a", "--from", str(tmp_path), "--to", str(tmp_path / "mix.jsonl")]
-    process = subprocess.Popen([sys.executable, "-P", "-m", "trainer", "data", *arguments], stderr=subprocess.PIPE)
-    while process.poll() is None and not (tmp_path / ".mix.jsonl.new").exists():
-        time.sleep(0.01)
-    process.send_signal(signal_)
-    process.communicate()
+    command = [sys.executable, "-P", "-c", HALF, "data", *arguments]
+    with killing.hearing():
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    with process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"half\n"
+            process.send_signal(signal_)
+            process.communicate(timeout=120)
+        finally:
+            process.kill()
     assert process.returncode == (75 if signal_ is signal.SIGINT else -signal_)
     assert not (tmp_path / "mix.jsonl").exists()
     assert (tmp_path / ".mix.jsonl.new").exists() == (signal_ is signal.SIGKILL)

@@ -9,9 +9,11 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tests.trainer import killing
 
 from trainer.errors import TrainerError
 from trainer.launching import identity, preflight
@@ -32,17 +34,15 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def meeting(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A free port to meet at, and a short wait."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    for name, value in {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TRAINER_PREFLIGHT_SECONDS": 1}.items():
-        monkeypatch.setenv(name, str(value))
+    """A free port to meet at."""
     monkeypatch.delenv("TORCHELASTIC_USE_AGENT_STORE", raising=False)
     kept: list[Any] = []
     monkeypatch.setattr(preflight, "_kept", kept)
-    yield
-    kept.clear()
+    with killing.meeting_port() as port:
+        for name, value in {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}.items():
+            monkeypatch.setenv(name, str(value))
+        yield
+        kept.clear()
 
 
 def start(*ranks: tuple[int, int, Settings]) -> list[str]:
@@ -62,7 +62,7 @@ def start(*ranks: tuple[int, int, Settings]) -> list[str]:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join()
     return told
 
 
@@ -201,9 +201,41 @@ def test_a_rank_without_data_is_named_to_all(settings: Settings, meeting: None, 
 
 
 @pytest.mark.torch
-def test_a_rank_that_never_arrives_is_named(settings: Settings, meeting: None) -> None:
+def test_a_rank_that_never_arrives_is_named(settings: Settings, meeting: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    collect = preflight._Meeting._collect
+
+    def collected(self: Any, topic: str) -> Any:
+        self.store.wait([f"{topic}/1"])
+        return collect(replace(self, seconds=0.2), topic)  # it waits no longer once rank 1 is there
+
+    monkeypatch.setattr(preflight._Meeting, "_collect", collected)
     says = "Rank 2 never arrived (2 of 3 ranks are there): look at the output of the machine that starts it."
     assert start((0, 3, settings), (1, 3, settings)) == [says] * 2
+
+
+def test_who_came_while_rank_0_was_held_up_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    cards, now = {"cards/0": json.dumps(CARD)}, [0.0]
+
+    def sleep(_: float) -> None:
+        cards["cards/1"] = json.dumps(CARD)
+        now[0] = 1000.0
+
+    store = SimpleNamespace(check=lambda keys: keys[0] in cards, get=cards.__getitem__)
+    monkeypatch.setattr(preflight, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
+    found = preflight._Meeting(store=store, rank=0, world=3, seconds=60.0)._collect("cards")
+    assert found == {0: CARD, 1: CARD}
+
+
+def test_rank_0_stays_until_a_slow_rank_has_read_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    store = SimpleNamespace(add=lambda key, _: int(now[0] > 50))
+    monkeypatch.setattr(preflight, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
+    preflight._Meeting(store=store, rank=0, world=2, seconds=60.0)._wait_for_readers("cards", 1)
+    assert 50 < now[0] < 51
 
 
 @pytest.mark.torch
@@ -220,7 +252,10 @@ def test_two_processes_of_one_rank_are_told(settings: Settings, meeting: None) -
 
 
 @pytest.mark.torch
-def test_a_missing_rank_0_is_told_with_the_address(settings: Settings, meeting: None) -> None:
+def test_a_missing_rank_0_is_told_with_the_address(
+    settings: Settings, meeting: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRAINER_PREFLIGHT_SECONDS", "1")
     (told,) = start((1, 2, settings))
     assert re.fullmatch(
         r"Rank 0 did not answer at 127\.0\.0\.1:\d+ within 1 seconds \(Connection refused\): "

@@ -9,16 +9,20 @@ import shutil
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from tests.trainer import preparing, small_tokenizers
+from tests.trainer import killing, preparing, small_tokenizers
 
 from trainer.errors import DataError
 from trainer.preparation import chunks
 from trainer.preparation.prepared import Prepared
 from trainer.rendering import render
 from trainer.rendering.render import Renderer
+
+#: Chunks that a process gets done before it waits to be stopped.
+HELD = 12
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +31,9 @@ def renderer(tmp_path_factory: pytest.TempPathFactory) -> Renderer:
 
 
 def gone(group: int) -> bool:
-    """Whether all processes of a group have ended, ten seconds given."""
-    for _ in range(1000):
+    """Whether all processes of a group have ended, two minutes given."""
+    end = time.monotonic() + 120
+    while time.monotonic() < end:
         try:
             os.killpg(group, 0)
         except ProcessLookupError:
@@ -43,6 +48,18 @@ def kept(folder: Path) -> int:
     return json.loads(found[0].read_bytes())["chunks"] if found else 0
 
 
+def begun(running: subprocess.Popen[str], folder: Path, before: int = 0) -> bool:
+    """Wait until more chunks are noted as prepared than before; a process that does not get to that is killed."""
+    there = False
+    try:
+        there = killing.until(lambda: kept(folder) > before, [running.poll])
+    finally:
+        if not there:
+            with suppress(ProcessLookupError):
+                os.killpg(running.pid, signal.SIGKILL)
+    return there
+
+
 @pytest.fixture
 def long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(chunks, "CHUNK", 4000)  # as the processes have it
@@ -54,11 +71,9 @@ def test_killed_at_random_moments_it_ends_as_if_undisturbed(renderer: Renderer, 
     chance = random.Random(7)
     before = 0
     for _ in range(3):
-        running = preparing.start(command)
-        while kept(tmp_path / "killed") == before and running.poll() is None:
-            time.sleep(0.001)
+        running = preparing.start(command, held=HELD)
+        assert begun(running, tmp_path / "killed", before)
         time.sleep(chance.uniform(0, 0.02))
-        assert running.poll() is None, "It ended before it could be killed: let it prepare more."
         running.kill()
         preparing.finished(running)
         assert gone(running.pid), "A worker outlived the process that started it."
@@ -72,9 +87,8 @@ def test_killed_at_random_moments_it_ends_as_if_undisturbed(renderer: Renderer, 
 
 
 def test_ctrl_c_keeps_what_is_done_and_says_so_in_one_line(renderer: Renderer, long: Path, tmp_path: Path) -> None:
-    running = preparing.start(preparing.process(renderer, long, tmp_path / "out", workers=2))
-    while not kept(tmp_path / "out"):
-        time.sleep(0.001)
+    running = preparing.start(preparing.process(renderer, long, tmp_path / "out", workers=2), held=HELD)
+    assert begun(running, tmp_path / "out")
     os.killpg(running.pid, signal.SIGINT)
     code, told = preparing.finished(running)
     done = kept(tmp_path / "out")
@@ -90,9 +104,8 @@ def test_a_killed_worker_is_told_and_costs_nothing_that_was_done(
     renderer: Renderer, long: Path, tmp_path: Path
 ) -> None:
     command = preparing.process(renderer, long, tmp_path / "out", workers=2)
-    running = preparing.start(command)
-    while not kept(tmp_path / "out"):
-        time.sleep(0.001)
+    running = preparing.start(command, held=HELD)
+    assert begun(running, tmp_path / "out")
     children = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
     os.kill(int(children[-1]), signal.SIGKILL)
     code, told = preparing.finished(running)
@@ -104,9 +117,8 @@ def test_a_killed_worker_is_told_and_costs_nothing_that_was_done(
 
 def test_a_killed_worker_is_told_though_another_hears_nothing(renderer: Renderer, long: Path, tmp_path: Path) -> None:
     """A worker that waits for what the dead one held ends by no signal that it could hear; one that stands is alike."""
-    running = preparing.start(preparing.process(renderer, long, tmp_path / "out", workers=2))
-    while not kept(tmp_path / "out"):
-        time.sleep(0.001)
+    running = preparing.start(preparing.process(renderer, long, tmp_path / "out", workers=2), held=HELD)
+    assert begun(running, tmp_path / "out")
     children = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
     os.kill(int(children[-2]), signal.SIGSTOP)
     os.kill(int(children[-1]), signal.SIGKILL)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.trainer import trained
+from tests.trainer import killing, trained
 
 from trainer.errors import DataError, Interrupted, TrainerError
 
@@ -164,7 +164,7 @@ def test_a_time_limit_saves_and_stops(ingredients: tuple[Path, Path], tmp_path: 
 def test_a_run_killed_while_it_exports_only_exports(
     ingredients: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patched:
+    with monkeypatch.context() as patched, killing.hearing():
         patched.setattr(training, "export", lambda *_: signal.raise_signal(signal.SIGINT))
         with pytest.raises(KeyboardInterrupt):
             run(ingredients, tmp_path / "run")

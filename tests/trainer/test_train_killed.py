@@ -51,8 +51,10 @@ def test_ranks_whose_launcher_is_killed_save_and_stop(straight: Path, tmp_path: 
     endless = trained.settings(folder / "model", folder / "data", out, max_steps=5000, save_every=5000)
     words = ["launch", str(killing.recipe(endless, tmp_path / "recipe.toml")), "--gpus-per-node", "2"]
     with subprocess.Popen([sys.executable, "-m", "trainer", *words]) as launcher:
-        assert killing.until(lambda: killing.steps(out) > 1, [launcher.poll])
-        launcher.kill()
+        try:
+            assert killing.until(lambda: killing.steps(out) > 1, [launcher.poll])
+        finally:
+            launcher.kill()
     assert killing.until(lambda: bool(history.read(out).why), [])
     (saved,) = trained.checkpoints(out)
     assert saved == f"step-{killing.steps(out):06d}"
@@ -66,7 +68,7 @@ def test_killed_ranks_end_with_the_weights_of_an_undisturbed_run(straight: Path,
     recipe, chance = killing.recipe(disturbed, tmp_path / "recipe.toml"), random.Random(3)
     before = 0
     for kill in KILLS:
-        found = killing.killed(recipe, tmp_path / "run", 2, kill, chance)
+        found = killing.killed(recipe, tmp_path / "run", 2, kill, chance, most=4)
         assert found is not None
         assert before < found.saved <= found.step < STEPS
         assert found.step - found.saved <= 1

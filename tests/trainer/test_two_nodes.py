@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.trainer import killing
 
 from trainer.launching import launch
 from trainer.launching.hosts import Host
@@ -52,29 +53,25 @@ def alone(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[li
 
 def start(kind: launch.Kind, recipe: Path, *sets: tuple[str, ...]) -> list[tuple[int, str]]:
     """Start the command that is printed for each machine, with its own settings; exit codes and errors of both."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    lines = []
-    for place, own in enumerate(sets):
-        hostfile = str(recipe.parent / "hosts")
-        made = launch.Launch(
-            kind=kind, recipe=str(recipe), sets=own, hosts=HOSTS, port=port, hostfile=hostfile, by_hand=True
-        )
-        lines.append(launch.commands(made)[place])
     given = {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
     beside = Path(sys.executable).parent
-    started = [
-        subprocess.Popen(
-            [beside / words[0], *words[1:]], env={**os.environ, **given}, stderr=subprocess.PIPE, text=True
-        )
-        for words in lines
-    ]
-    try:
-        told = [one.communicate(timeout=600)[1] for one in started]
-    finally:
-        for one in started:
-            one.kill()
+    started = []
+    with killing.meeting_port() as port:
+        try:
+            for place, own in enumerate(sets):
+                hostfile = str(recipe.parent / "hosts")
+                made = launch.Launch(
+                    kind=kind, recipe=str(recipe), sets=own, hosts=HOSTS, port=port, hostfile=hostfile, by_hand=True
+                )
+                program, *words = launch.commands(made)[place]
+                command = [str(beside / program), *words]
+                started.append(
+                    subprocess.Popen(command, env={**os.environ, **given}, stderr=subprocess.PIPE, text=True)
+                )
+            told = [one.communicate(timeout=600)[1] for one in started]
+        finally:
+            for one in started:
+                one.kill()
     return [(one.returncode, text) for one, text in zip(started, told, strict=True)]
 
 

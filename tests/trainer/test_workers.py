@@ -118,6 +118,6 @@ def test_workers_end_with_the_process_that_started_them(tmp_path: Path, fork: bo
     # Its workers write to the pipe, too: it ends when the last of them has ended.
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     ran = subprocess.run(
-        [sys.executable, program], env={**os.environ, "PYTHONPATH": path}, capture_output=True, timeout=60, check=False
+        [sys.executable, program], env={**os.environ, "PYTHONPATH": path}, capture_output=True, timeout=300, check=False
     )
     assert (ran.returncode, ran.stderr) == (-signal.SIGKILL, b"")

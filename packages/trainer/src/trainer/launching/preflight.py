@@ -249,15 +249,17 @@ class _Meeting:
     def _collect(self, topic: str) -> Cards:
         cards: dict[int, Mapping[str, str]] = {}
         end = time.monotonic() + self.seconds
-        while len(cards) < self.world and time.monotonic() < end and not self._twice(topic):
+        while True:
+            late = time.monotonic() >= end  # whoever came meanwhile is seen once more, however long this was held up
             for rank in range(self.world):
                 if rank not in cards and self.store.check([f"{topic}/{rank}"]):
                     cards[rank] = json.loads(self.store.get(f"{topic}/{rank}"))
                     # Nobody needs to wait for the rest once it is known that this cannot work.
                     if "error" in cards[rank] or cards[rank].get("world size") != cards[0].get("world size"):
                         return cards
+            if late or len(cards) == self.world or self._twice(topic):
+                return cards
             time.sleep(0.05)
-        return cards
 
     def _twice(self, topic: str) -> str:
         if not self.store.check([f"{topic}/twice"]):
@@ -267,6 +269,6 @@ class _Meeting:
 
     def _wait_for_readers(self, topic: str, readers: int) -> None:
         """Rank 0 may serve the store: it must not leave before the others have read why."""
-        end = time.monotonic() + 5
+        end = time.monotonic() + self.seconds
         while self.store.add(f"{topic}/read", 0) < readers and time.monotonic() < end:
             time.sleep(0.05)

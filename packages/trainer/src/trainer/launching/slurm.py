@@ -36,7 +36,7 @@ export MASTER_PORT=$((20000 + SLURM_JOB_ID % 20000))
 
 # {PATIENCE} seconds before the limit Slurm sends USR1 here, and srun hands it on: all ranks save and end with 75.
 near_limit=
-trap 'near_limit=yes; kill -USR1 "$run"' USR1
+trap 'near_limit=yes; kill -USR1 "$!"' USR1
 
 # One task is one rank. When one has ended the others have as long to end as well.
 srun --wait={PATIENCE} bash -c {run} &

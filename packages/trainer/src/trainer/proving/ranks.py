@@ -13,7 +13,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -68,20 +69,21 @@ def start(jobs: Sequence[Job], ranks: int, folder: Path) -> None:
     clean = {name: value for name, value in os.environ.items() if name not in _OF_LAUNCHERS}
     if 0 < torch.cuda.device_count() < ranks:
         clean["CUDA_VISIBLE_DEVICES"] = ""  # each rank needs a GPU of its own, and has the CPU where there are too few
-    meeting = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
     errors = [folder / f"rank-{rank}.txt" for rank in range(ranks)]
     processes = []
-    for rank, error in enumerate(errors):
-        environment = clean | meeting | {"RANK": str(rank), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(ranks)}
-        with error.open("wb") as said:
-            command = [sys.executable, "-m", __spec__.name, str(file)]
-            processes.append(subprocess.Popen(command, env=environment, stdout=said, stderr=said))
-    try:
-        _wait(processes)
-    finally:
-        for one in processes:
-            one.kill()
-            one.wait()
+    with _meeting_port() as port:
+        meeting = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        try:
+            for rank, error in enumerate(errors):
+                own = {"RANK": str(rank), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(ranks)}
+                with error.open("wb") as said:
+                    command = [sys.executable, "-m", __spec__.name, str(file)]
+                    processes.append(subprocess.Popen(command, env=clean | meeting | own, stdout=said, stderr=said))
+            _wait(processes)
+        finally:
+            for one in processes:
+                one.kill()
+                one.wait()
     for process, error in zip(processes, errors, strict=True):
         if process.returncode > 0:
             lines = error.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
@@ -94,10 +96,13 @@ def _wait(processes: Sequence[subprocess.Popen[bytes]]) -> None:
         time.sleep(0.05)
 
 
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
+@contextmanager
+def _meeting_port() -> Iterator[int]:
+    """A port that only ranks can serve at while the context lasts: whoever asks for any free one gets another."""
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # the ranks' store sets it, too, and may serve there
+        held.bind(("127.0.0.1", 0))
+        yield int(held.getsockname()[1])
 
 
 class Losses:

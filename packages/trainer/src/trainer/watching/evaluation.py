@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks at whether a command still runs.
 POLL = 0.5
+#: Seconds that a command which is told to end has for that, and that its output has to come to an end behind it.
+GRACE = 10.0
 #: Characters of a command's last line that are kept.
 LONGEST_LINE = 500
 #: What launchers tell a rank of its run; a command that computes by itself must not take it for its own.
@@ -168,9 +170,9 @@ class Running:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, number)
             with suppress(subprocess.TimeoutExpired):
-                self._process.wait(timeout=10)
+                self._process.wait(timeout=GRACE)
         # What it left running in the background may hold the pipe open for ever.
-        self._reader.join(timeout=5)
+        self._reader.join(timeout=GRACE)
         return Ran(
             step=step,
             command=redact(self._command),
