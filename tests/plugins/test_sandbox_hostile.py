@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -30,32 +30,75 @@ TIMES = 3
 Ran = Callable[[str, str], list[Record]]
 
 
+class Batch:
+    """The programs of a level, whose records come one by one: nobody waits for more of them than its own."""
+
+    def __init__(self, level: str, names: list[str], times: int) -> None:
+        self._level, self._names, self._times = level, names, times
+        self._come = threading.Condition()
+        self._found: dict[str, list[Record]] = {}
+        self._ended = False
+        self._error: Exception | None = None
+
+    def run(self) -> None:
+        """Run all; in a thread that lives as long as they do."""
+        try:
+            for record in table.stream(self._level, self._names, self._times):
+                with self._come:
+                    self._found.setdefault(record.name, []).append(record)
+                    self._come.notify_all()
+        except Exception as error:
+            self._error = error
+        finally:
+            with self._come:
+                self._ended = True
+                self._come.notify_all()
+
+    def of(self, name: str) -> list[Record]:
+        """Those of a program; raises what kept them from coming. The last one's wait for the end, and all that is said
+        until then."""
+        last = name == self._names[-1]
+        with self._come:
+            self._come.wait_for(lambda: self._ended or (not last and len(self._found.get(name, ())) == self._times))
+        if self._error:
+            raise self._error
+        return self._found.get(name, [])
+
+
 @pytest.fixture(scope="session")
 def ran(request: pytest.FixtureRequest) -> Ran:
-    """What became of a program at a level; all that the chosen tests ask for is run before the first of them."""
+    """What became of a program at a level; all that the chosen tests ask for begins to run before the first of them."""
     wanted: dict[str, list[str]] = {}
     for item in request.session.items:
         if item.path == Path(__file__) and isinstance(item, pytest.Function) and hasattr(item, "callspec"):
             level, name = (str(item.callspec.params[part]) for part in ("level", "name"))
             if os.geteuid() == 0 or not level.endswith("root"):
                 wanted.setdefault(level, []).append(name)
-    # Two at a time: much of it is waiting. Those that take shared memory, which is measured, come by themselves.
-    with ThreadPoolExecutor(2) as strict, ThreadPoolExecutor(1) as weak:
-        held = {
-            level: strict.submit(table.records, level, names, TIMES)
-            for level, names in wanted.items()
-            if level in LEVELS
-        }
-        wait(held.values())
-        held |= {
-            level: weak.submit(table.records, level, wanted[level], 1) for level in sorted(set(wanted) - set(LEVELS))
-        }
+    held = {level: Batch(level, names, TIMES) for level, names in wanted.items() if level in LEVELS}
+    weak = {level: Batch(level, wanted[level], 1) for level in sorted(set(wanted) - set(LEVELS))}
+
+    def run(batches: Iterator[Batch]) -> None:
+        for batch in batches:
+            batch.run()
+
+    def run_all() -> None:
+        # Two at a time: much of it is waiting. Those that take shared memory, which is measured, come by themselves.
+        batches = iter([*held.values()])
+        threads = [threading.Thread(target=run, args=(batches,), daemon=True) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        run(iter(weak.values()))
+
+    # Whoever has had enough does not wait for the rest, which ends with its thread.
+    threading.Thread(target=run_all, daemon=True).start()
 
     def look(level: str, name: str) -> list[Record]:
         if level.endswith("root") and os.geteuid() != 0:
             pytest.skip("only root can be tested as root")
         try:
-            return [record for record in held[level].result() if record.name == name]
+            return (held | weak)[level].of(name)
         except table.Refused as refused:
             pytest.skip(f"this machine refuses {refused}")
         except Exception as error:  # one for hundreds of tests: no trace of it

@@ -33,8 +33,8 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox nee
 EVERYTHING = os.environ.get("EVALKIT_PARITY") == "all"
 #: Of the 100 samples that CodeGen has of each problem, those that are judged in any case.
 SAMPLES = range(100) if EVERYTHING else (7,)
-#: Three times what the slowest of the programs here needs, and short enough for endless loops.
-LIMITS = Limits(work=0.4, idle=0.5)
+#: Six times what the slowest of the programs here needs, and short enough for endless loops. None of them waits.
+LIMITS = Limits(work=0.8, idle=10.0)
 #: Mutants of each reference solution.
 MUTANTS = 10
 

@@ -15,7 +15,7 @@ CLEANED = "of an exception nothing is used but the name of its class, cleaned an
 #: What may become of a program that leaves its process in ruins.
 RUINED = ("killed SIG", "exception", "out-of-memory", "timed-out", "ended-early", "malformed", "not-plain")
 #: Enough to break a stack, and soon over.
-SMALL = Limits(work=0.2, idle=0.5, memory=128 << 20)
+SMALL = Limits(work=0.5, idle=3.0, memory=128 << 20)
 
 
 def _deep() -> tuple[Hostile, ...]:

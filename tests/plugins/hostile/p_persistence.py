@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 
-from tests.plugins.hostile.suite import SHORT, Hostile, tries
+from tests.plugins.hostile.suite import AMPLE, Hostile, tries
 
 SECCOMP = frozenset({"seccomp"})
 FILES = frozenset({"namespaces", "landlock", "seccomp"})
@@ -446,7 +446,7 @@ def add(a, b):
             source=f"import atexit, os, sys, threading, time\n{source}",
             reasons=("passed",),
             because="a verdict that has been given stands, and the process is ended with it",
-            limits=SHORT,
+            limits=AMPLE,
         )
         for name, source in (
             (
@@ -461,7 +461,7 @@ def add(a, b):
             ),
             (
                 "thread",
-                "def late():\n    time.sleep(0.1)\n    os.write(3, b'x' * 100)\n    time.sleep(60)\n\n"
+                "def late():\n    time.sleep(30)\n    os.write(3, b'x' * 100)\n    time.sleep(60)\n\n"
                 "def add(a, b):\n    threading.Thread(target=late).start()\n    return a + b\n",
             ),
             (

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tests.plugins.hostile.suite import ADD, SHORT, Hostile, tries
+from tests.plugins.hostile.suite import ADD, AMPLE, IDLE, SHORT, Hostile, tries
 
 from evalkit_sandbox.inside.layers import Limits
 
 #: Little memory, so that it is soon exceeded.
-SMALL = SHORT._replace(memory=128 << 20)
+SMALL = AMPLE._replace(memory=128 << 20)
 NO_SECCOMP = frozenset({"seccomp"})
 NO_RLIMITS = frozenset({"rlimits"})
 DEADLINE = frozenset({"deadline"})
@@ -212,12 +212,12 @@ MEMORY = (
                     blocks.append(b"x" * (1 << 20))
                 except MemoryError:
                     pass
-            time.sleep(0.1)
+            time.sleep(3)
             """,
             "import time",
         ),
         reasons=("timed-out cpu", "out-of-memory"),
-        limits=SMALL,
+        limits=SMALL._replace(work=1.0),
         weakened=NO_RLIMITS,
         noticed="I5",
     ),
@@ -232,7 +232,7 @@ MEMORY = (
             noticed="I5",
         )
         for way, body in UNSEEN.items()
-        for _body in [f"{body}\n        time.sleep(0.1)".replace("\n        ", "\n")]
+        for _body in [f"{body}\n        time.sleep(3)".replace("\n        ", "\n")]
     ),
     *(
         Hostile(
@@ -252,12 +252,12 @@ MEMORY = (
         name="memory-unseen/folder",
         source=tries(
             """
-            for number in range(40):
+            for number in range(32):
                 with open(f"@MARK@{number}", "wb", buffering=0) as file:
                     for _ in range(15):
                         assert file.write(block) == len(block)
-            time.sleep(0.1)
-            assert len(os.listdir()) == 40
+            time.sleep(3)
+            assert len(os.listdir()) == 32
             """,
             "import os, time\nblock = b'x' * (1 << 16)",
         ),
@@ -302,16 +302,17 @@ MEMORY = (
 
 #: `now` and `END` for programs that work, and for those that wait: on a busy machine the clock tells nothing of work.
 CLOCKS = {
-    "timed-out cpu": "import time\nnow, END = time.process_time, time.process_time() + 1.5",
-    "timed-out wall": "import time\nnow, END = time.monotonic, time.monotonic() + 1.5",
+    "timed-out cpu": "import time\nnow, END = time.process_time, time.process_time() + 6",
+    "timed-out wall": "import time\nnow, END = time.monotonic, time.monotonic() + 12",
 }
 
 
 def _endless(number: int, name: str, body: str, before: str = "", reason: str = "timed-out cpu") -> Hostile:
-    """A program that goes on until it is stopped; by itself, after a second and a half of what is limited."""
+    """A program that goes on until it is stopped; by itself, after many times what it may."""
     before = f"{CLOCKS[reason]}\n{before}"
+    limits = SHORT if reason == "timed-out cpu" else IDLE
     return Hostile(
-        number=number, name=name, source=tries(body, before), reasons=(reason,), limits=SHORT, weakened=DEADLINE
+        number=number, name=name, source=tries(body, before), reasons=(reason,), limits=limits, weakened=DEADLINE
     )
 
 
@@ -353,13 +354,13 @@ TIME = (
     _endless(10, "busy-in-C/power", "for _ in range(6):\n    3 ** 3000000"),
     _endless(10, "busy-in-C/expression", "import re\nre.match('(a+)+$', 'a' * 24 + 'b')"),
     _endless(10, "busy-in-C/sum", "sum(range(50000000))"),
-    _endless(11, "sleeper", "time.sleep(1.5)", reason="timed-out wall"),
+    _endless(11, "sleeper", "time.sleep(12)", reason="timed-out wall"),
     Hostile(
         number=11,
         name="sleeper/on-the-clock",
-        source=tries("time.sleep(1.5)", "import time"),
+        source=tries("time.sleep(12)", "import time"),
         reasons=("timed-out wall",),
-        limits=Limits(wall=0.3),
+        limits=Limits(wall=2.0),
         because="the deadline of the form before, by the clock",
     ),
     Hostile(
@@ -419,7 +420,7 @@ FILES = (
             """
         ),
         reasons=("exception OSError", "exception AssertionError"),
-        limits=SHORT,
+        limits=AMPLE,
         weakened=frozenset({"rlimits", "counts"}),
     ),
     Hostile(
@@ -438,7 +439,7 @@ FILES = (
             "import os",
         ),
         reasons=("exception AssertionError",),
-        limits=SHORT,
+        limits=AMPLE,
         weakened=NO_RLIMITS,
     ),
     Hostile(
@@ -448,7 +449,7 @@ FILES = (
             "with open('@MARK@', 'wb') as file:\n    os.posix_fallocate(file.fileno(), 0, 1 << 25)", "import os"
         ),
         reasons=("exception OSError",),
-        limits=SHORT,
+        limits=AMPLE,
         weakened=frozenset({"rlimits", "counts"}),
     ),
     Hostile(
@@ -458,13 +459,13 @@ FILES = (
             """
             for number in range(3000):
                 os.close(os.open(f"@MARK@{number}", os.O_CREAT | os.O_WRONLY))
-            time.sleep(0.1)
+            time.sleep(3)
             assert len(os.listdir()) == 3000
             """,
             "import os, time",
         ),
         reasons=("exception OSError", "killed SIGKILL"),
-        limits=SHORT,
+        limits=AMPLE,
         weakened=COUNTS,
     ),
     Hostile(
@@ -482,7 +483,7 @@ FILES = (
             "import os",
         ),
         reasons=("exception OSError", "exception PermissionError", "killed SIGKILL"),
-        limits=SHORT._replace(work=1.0, idle=1.0),
+        limits=SHORT._replace(work=1.0),
         weakened=frozenset({"counts", "deadline"}),
     ),
     Hostile(
@@ -497,7 +498,7 @@ FILES = (
             "import os",
         ),
         reasons=("exception OSError", "exception PermissionError"),
-        limits=SHORT._replace(work=1.0, idle=1.0),
+        limits=SHORT._replace(work=1.0),
         weakened=frozenset({"counts", "deadline"}),
     ),
     Hostile(
@@ -670,14 +671,14 @@ CONTENT = b"S" + struct.pack("<I", 64000) + b"".join(
 
 def _sends(number: int, name: str, body: str, reasons: tuple[str, ...], *, load: bool = False) -> Hostile:
     """A program that writes to the data socket by itself, then answers as it should; with no socket, that is all."""
-    before = f"import os, struct, time\nEND = time.monotonic() + 1.5\ndef send():\n{_indented(body)}"
+    before = f"import os, struct, time\nEND = time.monotonic() + 12\ndef send():\n{_indented(body)}"
     call = "try:\n    send()\nexcept OSError:\n    pass"
     return Hostile(
         number=number,
         name=name,
         source=f"{before}\n{call}\n{tries('')}" if load else tries(call, before),
         reasons=reasons,
-        limits=SHORT,
+        limits=IDLE if reasons == ("timed-out wall",) else SHORT,
         weakened=SPLIT,
     )
 
@@ -690,7 +691,7 @@ FRAMES = (
     *(
         _sends(21, f"half-frame/{name}", f"os.write(3, struct.pack('<I', {size}))\n{then}", reasons)
         for name, size, then, reasons in (
-            ("then-nothing", "10", "time.sleep(1.5)", ("timed-out wall",)),
+            ("then-nothing", "10", "time.sleep(12)", ("timed-out wall",)),
             ("empty", "0", "time.sleep(1.5)", ("malformed",)),
             ("negative", "0xFFFFFFFF", "time.sleep(1.5)", ("too-large",)),
             ("huge", "0x80000000", "time.sleep(1.5)", ("too-large",)),

@@ -25,8 +25,12 @@ ADD = Check(
     entry_point="add",
 )
 USUAL = Limits()
-#: For programs that are stopped, where it is not the limit itself that is tested.
-SHORT = Limits(work=0.25, idle=0.25)
+#: For programs that are stopped for their work: what they wait meanwhile must not decide, nor for their neighbours.
+SHORT = Limits(work=0.25, idle=30.0)
+#: For programs that are stopped for waiting; honest neighbours have as long.
+IDLE = Limits(work=30.0, idle=2.0)
+#: For programs that are stopped by something else than time.
+AMPLE = Limits(work=30.0, idle=30.0)
 
 #: What stands for what the harness has planted. All secrets match ``EVALKIT_SECRET_[0-9a-f]{32}``: a program that
 #: searches for the pattern (a regular expression) does not find itself.
@@ -48,8 +52,8 @@ PLACES = {
 }
 
 #: Beside the names of layers, what `Hostile.weakened` may hold.
-#: deadline: 30 s of work and of waiting are allowed. A program that shall be stopped is to loop for 1.5 s on the clock
-#: and then answer rightly, so that it passes.
+#: deadline: 30 s of work and of waiting are allowed. A program that shall be stopped is to go on for some seconds,
+#: many times its limit, and then answer rightly, so that it passes.
 #: split: candidate and test are glued together and run in one process without a cage, as other harnesses do.
 #: counts: 4096 threads and descriptors are allowed, 3 GiB of memory, files of 64 MiB, 65536 of them.
 PSEUDO_LAYERS = frozenset({"deadline", "split", "counts"})
@@ -82,7 +86,8 @@ class Hostile:
     honest: bool = False
     #: Seconds it may take beyond what I2 allows: the kernel needs them, to give memory back for one.
     slack: float = 0.0
-    #: Seconds of processor time that the judge may take over one run of it; 0 where that is not the point.
+    #: Seconds of processor time that the judge may take over one run of it on a quiet machine; 0 where that is not the
+    #: point.
     judge: float = 0.0
     #: Left out of ordinary runs (``EVALKIT_HOSTILE=all`` has it in).
     slow: bool = False

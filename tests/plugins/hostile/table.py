@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from tests.plugins.hostile.fence import ROOT
 from tests.plugins.hostile.run import LEVELS, WEAKENED, Record
@@ -17,12 +17,14 @@ class Refused(Exception):
     """The machine does not let programs be fenced."""
 
 
-def records(level: str, names: Iterable[str], times: int = 3) -> list[Record]:
-    """Run programs in a process of their own; raises Refused."""
+def stream(level: str, names: Iterable[str], times: int = 3) -> Iterator[Record]:
+    """Run programs in a process of their own, which ends with the caller's thread, and yield each run's record as it
+    comes; raises Refused."""
     names = list(names)
     if not names:
-        return []
-    done = subprocess.run(
+        return
+    found = set()
+    with subprocess.Popen(
         [sys.executable, "-B", "-m", "tests.plugins.hostile", "run", level, str(times), *names],
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
@@ -30,21 +32,31 @@ def records(level: str, names: Iterable[str], times: int = 3) -> list[Record]:
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        check=False,
-        timeout=1200,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    found = []
-    for line in done.stdout.splitlines():
-        about = json.loads(line) if line.startswith("{") else {"failed": done.stdout[-3000:]}
-        if "refused" in about:
-            raise Refused(about["refused"])
-        if "failed" in about:
-            raise RuntimeError(about["failed"])
-        found.append(Record.read(line))
-    if {one.name for one in found} != set(names):
-        raise RuntimeError(f"ended early with {done.returncode}: {done.stdout[-3000:]}")
-    return found
+    ) as process:
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                about = (
+                    json.loads(line) if line.startswith("{") else {"failed": f"{line}{process.stdout.read()}"[-3000:]}
+                )
+                if "refused" in about:
+                    raise Refused(about["refused"])
+                if "failed" in about:
+                    raise RuntimeError(about["failed"])
+                record = Record.read(line)
+                found.add(record.name)
+                yield record
+        except BaseException:
+            process.kill()
+            raise
+    if found != set(names):
+        raise RuntimeError(f"ended early with {process.returncode}: nothing of {sorted(set(names) - found)[:5]}")
+
+
+def records(level: str, names: Iterable[str], times: int = 3) -> list[Record]:
+    """All that `stream` yields."""
+    return list(stream(level, names, times))
 
 
 def right(one: Hostile, record: Record) -> bool:

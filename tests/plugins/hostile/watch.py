@@ -227,16 +227,18 @@ class Memory:
 
     def __init__(self, every: float = 0.02) -> None:
         self._every = every
+        self._lock = threading.Lock()
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._own = os.getpid()
-        self.private = self.shared = self.disk = 0
+        self.begin()
         self._thread.start()
 
     def begin(self) -> None:
         """Count from here."""
-        self.private = self.shared = self.disk = 0
-        self._base = self._now()
+        with self._lock:  # what the thread has seen before is not counted later
+            self.private = self.shared = self.disk = 0
+            self._base = self._now()
 
     def peak(self) -> tuple[int, int]:
         """Bytes of memory and of disk that were taken at most since the beginning."""
@@ -249,15 +251,15 @@ class Memory:
         self._thread.join()
 
     def _watch(self) -> None:
-        self._base = self._now()
         while not self._end.wait(self._every):
             self._look()
 
     def _look(self) -> None:
-        now = self._now()
-        self.private = max(self.private, now[0] - self._base[0])
-        self.shared = max(self.shared, now[1] - self._base[1])
-        self.disk = max(self.disk, now[2] - self._base[2])
+        with self._lock:
+            now = self._now()
+            self.private = max(self.private, now[0] - self._base[0])
+            self.shared = max(self.shared, now[1] - self._base[1])
+            self.disk = max(self.disk, now[2] - self._base[2])
 
     def _now(self) -> tuple[int, int, int]:
         private = 0
@@ -284,7 +286,7 @@ def pressure() -> float | None:
 
 
 def settled(expected: int, patience: float = 1.0) -> dict[int, Process]:
-    """The census once it holds no more than what belongs to a sandbox, or after a second."""
+    """The census once it holds no more than what belongs to a sandbox, or when patience is at an end."""
     until = time.monotonic() + patience
     while True:
         found = census()

@@ -23,11 +23,10 @@ CHECK = Check(
 )
 #: Limits of the canaries that must be stopped, so that they are stopped soon.
 SHORT = Limits(work=0.1, idle=0.1)
+#: And of the others: on a machine that is slow for a while, time must not decide what is a hole.
+AMPLE = Limits(work=30.0, idle=30.0)
 #: And of the one that asks for memory.
-LITTLE = Limits(memory=256 << 20)
-
-
-_LIMITS = Limits()
+LITTLE = AMPLE._replace(memory=256 << 20)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +36,7 @@ class Canary:
     name: str
     source: str
     honest: bool = False
-    limits: Limits = _LIMITS
+    limits: Limits = AMPLE
 
     @property
     def program(self) -> Program:
@@ -100,7 +99,7 @@ def _canaries(secret: str, file: str, port: int) -> Iterator[Canary]:
     yield Canary(name="change the kernel", source=_tries("open('/proc/sys/kernel/core_pattern', 'r+')"))
     yield Canary(name="take too much memory", source=_tries("bytearray(300 << 20)"), limits=LITTLE)
     yield Canary(name="take too much time", source=_tries("while True:\n    pass"), limits=SHORT)
-    yield Canary(name="wait too long", source=_tries("import time\ntime.sleep(5)"), limits=SHORT)
+    yield Canary(name="wait too long", source=_tries("import time\ntime.sleep(60)"), limits=SHORT)
     yield Canary(
         name="please every test",
         source="class Yes:\n    def __eq__(self, other): return True\ndef add(a, b): return Yes()\n",

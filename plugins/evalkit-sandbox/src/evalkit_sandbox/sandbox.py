@@ -193,7 +193,7 @@ class _Round(Generic[K]):
         self._workers[number].close()
         self._workers[number] = self._box.started(number)
         self._selector.register(self._workers[number], selectors.EVENT_READ, number)
-        self._began[number] = 0.0
+        self._began[number] = self._spent(number)  # what it took to start is none of its program's
         self._feed(number)
 
     def _spent(self, number: int) -> float:

@@ -51,11 +51,14 @@ class Clock:
         #: Seconds that the judge has waited for it.
         self.waited = 0.0
         self.began = time.monotonic()
+        #: Since when it is ready; 0 until then.
+        self.ready = 0.0
 
     def follow(self, pid: int) -> None:
         """It is ready, and this is its process: what it waits from now on is its own affair."""
         self._pid = pid
         self.waited, self._late = 0.0, lateness()
+        self.ready = time.monotonic()
 
     def look(self) -> None:
         """Read the clocks and see how fast this core is now."""

@@ -35,7 +35,7 @@ MOST_OF = 3
 #: A program may take as long as so many runs of the problem's reference solution, if that is more.
 SLOWER = 10
 #: Seconds for a candidate to end by itself that has gone silent.
-_ENDING = 0.5
+_ENDING = 10.0
 #: Tests that a judge keeps compiled.
 _KEPT = 1000
 #: Bytes of address space of a judge.

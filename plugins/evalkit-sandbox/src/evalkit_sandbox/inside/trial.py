@@ -22,6 +22,8 @@ T = TypeVar("T")
 CERTAIN = 1.25
 #: However busy the machine: nobody waits for so many times the limit.
 _BACKSTOP = 100
+#: Seconds for a candidate to be born and confined: nothing of the program has run before.
+_BIRTH = 60.0
 #: Why a trial ended that says nothing of the program yet: its process ended, or it did before it was confined.
 ENDED, UNBORN = "ended", "unborn"
 
@@ -180,8 +182,12 @@ class Trial:
 
     def _look(self, now: float) -> None:
         self._next = now + clocks.NEXT
+        if not self.clock.ready:  # slow to be born: that is no fault of the program's
+            if now - self.clock.began >= _BIRTH:
+                self._over(UNBORN)
+            return
         if self.limits.wall:
-            if now - self.clock.began >= self.limits.wall:
+            if now - self.clock.ready >= self.limits.wall:
                 self._over("timed-out wall")
             return
         self.clock.look()
