@@ -17,7 +17,8 @@ class Fragile(Backend):
     so before, to its process number.
 
     ``deadly`` is the prompt that kills the process, ``breaking`` one that breaks the engine; each counts only for the
-    first ``times`` processes. The first process alone takes ``stall`` seconds an answer.
+    first ``times`` processes. The first process alone takes ``stall`` seconds an answer. Each process waits before its
+    41st answer until the file ``gate`` is there.
     """
 
     can = frozenset({"generate"})
@@ -29,6 +30,7 @@ class Fragile(Backend):
         *,
         delay: float = 0.0,
         stall: float = 0.0,
+        gate: str = "",
         deadly: str = "",
         breaking: str = "",
         times: int = 1000,
@@ -36,6 +38,7 @@ class Fragile(Backend):
     ) -> None:
         self._folder, self._delay, self._stall, self._wrong = Path(model), delay, stall, wrong
         self._deadly, self._breaking, self._times = deadly, breaking, times
+        self._gate, self._answered = gate, 0
 
     def open(self) -> None:
         if self._wrong == "model":
@@ -52,6 +55,9 @@ class Fragile(Backend):
     def generate(self, requests):
         for position, request in requests:
             time.sleep(self._stall if self._stall and self._number == 0 else self._delay)
+            while self._gate and self._answered >= 40 and not Path(self._gate).exists():
+                time.sleep(0.01)
+            self._answered += 1
             if request.prompt == self._deadly and self._number < self._times:
                 os.kill(os.getpid(), signal.SIGKILL)
             if request.prompt == self._breaking and self._number < self._times:

@@ -54,9 +54,16 @@ def program() -> list[str]:
 @contextmanager
 def serving(model: Path, log: Path) -> Iterator[str]:
     """The base_url of vLLM's server with a checkpoint, in processes of its own that end with the test."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    with socket.socket() as held:
+        # Kept as long as the server lives: it may bind the port, which no connection out is given meanwhile.
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        with _serving(model, log, held.getsockname()[1]) as url:
+            yield url
+
+
+@contextmanager
+def _serving(model: Path, log: Path, port: int) -> Iterator[str]:
     options = {"served-model-name": "smollm2", "host": "127.0.0.1", "port": port, "dtype": "float32"}
     options |= {"max-model-len": 2048, "max-num-seqs": 16, "gpu-memory-utilization": 0.2}
     told = [part for name, value in options.items() for part in (f"--{name}", str(value))]

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.evalkit.small import echo, put_distribution
+from tests.evalkit.small import echo
 from tests.plugins.ray_clusters import started, working
-from tests.plugins.ray_runs import Acting, ran
+from tests.plugins.ray_runs import PATIENCE, Acting, pids, put_fragile, ran
 
 from evalkit import GenerateRequest, LikelihoodRequest, ModelError, models
 from evalkit.errors import EvalkitError, Interrupted, UnknownName
@@ -25,18 +25,13 @@ from evalkit.testing import check_backend
 ray = pytest.importorskip("ray")
 evalkit_ray = pytest.importorskip("evalkit_ray")
 
-FRAGILE = Path(__file__).with_name("ray_fragile.py").read_text()
-
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """One cluster for all tests, of four processors on paper, whose workers find the backends of ``ray_fragile``."""
     site = tmp_path_factory.mktemp("site")
-    put_distribution(site, "evalkit-fragile", "evalkit.backends:fragile", code=FRAGILE)
-    put_distribution(site, "evalkit-chunked", "evalkit.backends:chunked", code=FRAGILE)
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(site))
-        patch.setenv("PYTHONPATH", str(site))
+        put_fragile(site, patch)
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         made = started(lambda: working(cpus=4))
         yield
@@ -52,7 +47,7 @@ def replicas(cluster: None, tmp_path: Path) -> Iterator[Callable[..., Any]]:
     def opened(
         name: str = "fragile", *, workers: int = 2, tokens: int = 262_144, num_cpus: float = 1.0, **options: object
     ) -> Any:
-        own = {"workers": workers, "tokens": tokens, "num_cpus": num_cpus}
+        own = {"workers": workers, "tokens": tokens, "num_cpus": num_cpus, "placement_timeout": PATIENCE}
         backend = evalkit_ray.Ray(f"{name}:{tmp_path / 'pids'}", **own, **{key: str(options[key]) for key in options})
         made.append(backend)
         backend.open()
@@ -61,12 +56,6 @@ def replicas(cluster: None, tmp_path: Path) -> Iterator[Callable[..., Any]]:
     yield opened
     for backend in made:
         backend.close()
-
-
-def pids(tmp_path: Path) -> list[int]:
-    """The processes that have opened a model, in this order."""
-    links = sorted((tmp_path / "pids").iterdir(), key=lambda path: int(path.name))
-    return [int(path.readlink().name) for path in links]
 
 
 def asked(n: int, *, max_tokens: int = 4) -> Iterator[tuple[int, GenerateRequest]]:
@@ -135,7 +124,7 @@ def test_nobody_on_another_machine_reaches_a_cluster_of_our_own(cluster: None) -
 
 
 def test_replicas_keep_the_contract(cluster: None) -> None:
-    backend = evalkit_ray.Ray("dummy", workers=2)
+    backend = evalkit_ray.Ray("dummy", workers=2, placement_timeout=PATIENCE)
     backend.open()
     check_backend(backend)
     backend.close()
@@ -144,7 +133,8 @@ def test_replicas_keep_the_contract(cluster: None) -> None:
 def test_the_run_is_that_of_the_wrapped_backend(cluster: None, tmp_path: Path) -> None:
     benchmark = echo(n=200)
     alone, _ = ran("dummy", {}, tmp_path / "alone", benchmark)
-    spread, positions = ran("ray:dummy", {"workers": "2"}, tmp_path / "spread", benchmark)
+    options = {"workers": "2", "placement_timeout": str(PATIENCE)}
+    spread, positions = ran("ray:dummy", options, tmp_path / "spread", benchmark)
     assert spread == alone
     assert sorted(positions) == list(range(200))
     folders = [sorted(path.relative_to(out) for path in out.glob("*/*")) for out in tmp_path.iterdir()]
@@ -155,24 +145,31 @@ def test_the_run_is_that_of_the_wrapped_backend(cluster: None, tmp_path: Path) -
 def test_a_killed_replica_is_replaced_and_its_requests_are_answered_once(
     replicas: Callable[..., Any], tmp_path: Path, name: str
 ) -> None:
-    # The other one has seconds of work left, in which the death is noticed.
-    backend = replicas(name, delay=0.04)
+    gate = tmp_path / "gate"
+    backend = replicas(name, gate=gate)
     answers = []
     for answer in backend.generate(asked(300)):
         answers.append(answer)
         if len(answers) == 60:
-            os.kill(pids(tmp_path)[0], signal.SIGKILL)
+            os.kill(pids(tmp_path / "pids")[0], signal.SIGKILL)
+            gate.touch()  # only now: until then none can have answered all that it is given
     assert texts(answers) == {position: f"WORD {position}" for position in range(300)}
     assert "1 restarted" in backend.account()
 
 
 def test_a_run_that_loses_a_replica_has_the_records_of_one_that_does_not(cluster: None, tmp_path: Path) -> None:
-    benchmark, model = echo(n=300), f"fragile:{tmp_path / 'pids'}"
+    benchmark, model, gate = echo(n=300), f"fragile:{tmp_path / 'pids'}", tmp_path / "gate"
     (tmp_path / "pids").mkdir()
     alone, _ = ran(model, {}, tmp_path / "alone", benchmark)
-    assert pids(tmp_path) == [os.getpid()]
-    killed = Acting(after=60, act=lambda: os.kill(pids(tmp_path)[1], signal.SIGKILL))
-    spread, positions = ran(f"ray:{model}", {"workers": "2", "delay": "0.04"}, tmp_path / "spread", benchmark, killed)
+    assert pids(tmp_path / "pids") == [os.getpid()]
+
+    def kill() -> None:
+        os.kill(pids(tmp_path / "pids")[1], signal.SIGKILL)
+        gate.touch()
+
+    killed = Acting(after=60, act=kill)
+    options = {"workers": "2", "placement_timeout": str(PATIENCE), "gate": str(gate)}
+    spread, positions = ran(f"ray:{model}", options, tmp_path / "spread", benchmark, killed)
     assert spread == alone
     assert sorted(positions) == list(range(300))
     assert any("1 restarted" in said for said in killed.said)
@@ -181,7 +178,7 @@ def test_a_run_that_loses_a_replica_has_the_records_of_one_that_does_not(cluster
 def test_a_replica_whose_engine_breaks_is_replaced(replicas: Callable[..., Any], tmp_path: Path) -> None:
     backend = replicas(workers=1, breaking="word 7", times=1)
     assert texts(list(backend.generate(asked(20)))) == {position: f"WORD {position}" for position in range(20)}
-    assert len(pids(tmp_path)) == 2
+    assert len(pids(tmp_path / "pids")) == 2
 
 
 def test_a_request_that_kills_three_replicas_fails_and_the_others_are_answered(replicas: Callable[..., Any]) -> None:
@@ -211,6 +208,15 @@ def test_answers_that_come_too_late_are_no_answers_to_the_next_run(replicas: Cal
     requests = [(position, GenerateRequest(prompt=f"other {position}", max_tokens=4)) for position in range(20)]
     assert texts(list(backend.generate(iter(requests)))) == {n: f"OTHER {n}" for n in range(20)}
     assert first == {position: f"WORD {position}" for position in range(20)}
+
+
+def test_answers_that_nobody_wants_any_more_may_be_given_up_after_the_replicas(replicas: Callable[..., Any]) -> None:
+    """As when Ctrl-C meets whoever keeps an answer: the backend is closed before the iterator is let go."""
+    backend = replicas(workers=1, delay=0.05)
+    answers = backend.generate(asked(40))
+    assert texts([next(answers)]) == {0: "WORD 0"}
+    backend.close()
+    answers.close()
 
 
 def test_requests_are_read_no_further_than_replicas_have_room(replicas: Callable[..., Any]) -> None:
@@ -287,10 +293,13 @@ def test_no_wait_is_without_a_limit_when_the_time_to_find_room_is_over(
         late.open()
     late.close()
     assert waits
-    assert all(0 < seconds <= 60 for seconds in waits)
+    assert all(0 < seconds <= PATIENCE for seconds in waits)
 
 
-def test_remarks_and_accounts_of_replicas_come_through(replicas: Callable[..., Any]) -> None:
+def test_remarks_and_accounts_of_replicas_come_through(
+    replicas: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("evalkit_ray.crew.ACCOUNTS", 120.0)
     backend = replicas()
     list(backend.generate(asked(10)))
     assert backend.remarks() == ("It answers in capitals.",)
@@ -301,8 +310,9 @@ def test_remarks_and_accounts_of_replicas_come_through(replicas: Callable[..., A
 @pytest.mark.torch
 def test_two_replicas_of_a_checkpoint_answer_as_it_does_alone(cluster: None, tiny: Callable[[str], Path]) -> None:
     folder = str(tiny("llama"))
+    workers = {"workers": "2", "placement_timeout": str(PATIENCE)}
     alone = models.make(Plugins(), f"hf:{folder}", {"dtype": "float32"}).backend
-    spread = models.make(Plugins(), f"ray:hf:{folder}", {"dtype": "float32", "workers": "2"}).backend
+    spread = models.make(Plugins(), f"ray:hf:{folder}", {"dtype": "float32", **workers}).backend
     for backend in (alone, spread):
         backend.open()
     generated = [dict(backend.generate(asked(60, max_tokens=8))) for backend in (alone, spread)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from tests.evalkit.small import echo
 from tests.plugins.ray_clusters import started
-from tests.plugins.ray_runs import Acting, ran
+from tests.plugins.ray_runs import PATIENCE, Acting, pids, put_fragile, ran
 
 from evalkit import ModelError
 
@@ -40,7 +41,7 @@ class Nodes:
         """Kill the other node."""
         assert self._process.stdin is not None
         print("lose", file=self._process.stdin, flush=True)
-        assert self._line(60) == "lost"
+        assert self._line(120) == "lost"
 
     def close(self) -> None:
         try:
@@ -61,6 +62,7 @@ class Nodes:
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
     log = tmp_path_factory.mktemp("nodes") / "log"
     with pytest.MonkeyPatch.context() as patch:
+        put_fragile(tmp_path_factory.mktemp("site"), patch)
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         made = started(lambda: Nodes(log))
         patch.setenv("RAY_ADDRESS", made.address)
@@ -74,10 +76,22 @@ def test_a_run_that_loses_a_node_has_the_records_of_one_that_does_not(nodes: Nod
     with pytest.raises(ModelError, match="3 replicas of 1 CPU cannot be placed: the cluster has 2 CPUs on 2 nodes"):
         backend.open()
     backend.close()
-    alone, _ = ran("dummy", {}, tmp_path / "alone", echo(n=N))
-    lose = Acting(after=80, act=nodes.lose)
-    options = {"address": "auto", "delay": "0.03"}
-    spread, positions = ran("ray:dummy", options, tmp_path / "spread", echo(n=N), lose)
+    benchmark, model, gate = echo(n=N), f"fragile:{tmp_path / 'pids'}", tmp_path / "gate"
+    (tmp_path / "pids").mkdir()
+    alone, _ = ran(model, {}, tmp_path / "alone", benchmark)
+
+    def act() -> None:
+        replicas = [os.pidfd_open(pid) for pid in pids(tmp_path / "pids")[1:]]
+        nodes.lose()
+        # What works on a node ends a moment after it; only then may the others go on.
+        assert select.select(replicas, [], [], 120)[0]
+        gate.touch()
+        for replica in replicas:
+            os.close(replica)
+
+    lose = Acting(after=60, act=act)
+    options = {"address": "auto", "placement_timeout": str(PATIENCE), "gate": str(gate)}
+    spread, positions = ran(f"ray:{model}", options, tmp_path / "spread", benchmark, lose)
     assert spread == alone
     assert sorted(positions) == list(range(N))
     assert any("2 replicas gave 400 answers; 1 restarted" in said for said in lose.said), lose.said

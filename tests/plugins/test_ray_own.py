@@ -24,7 +24,12 @@ def test_a_call_of_rays_that_does_not_return_is_not_waited_for() -> None:
         own.within(60, lambda: os.environ["EVALKIT_NO_SUCH_VARIABLE"])
 
 
-def test_a_cluster_that_does_not_start_in_time_is_given_up_in_one_sentence() -> None:
+def test_a_cluster_that_does_not_start_in_time_is_given_up_in_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # A Ray that never starts; the installed one may, where this process is held up.
+    (tmp_path / "ray.py").write_text("import time\ntime.sleep(3600)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(ModelError) as raised:
         own.Head(limit=0.01)
     assert str(raised.value).startswith("Ray has not started on this machine within 0.01 s: see ")
@@ -48,7 +53,7 @@ def test_a_cluster_whose_temporary_folder_is_in_the_virtual_environment_works(
     monkeypatch.setenv("VIRTUAL_ENV", str(environment))
     monkeypatch.setenv("TMPDIR", str(environment / "tmp"))
     monkeypatch.delenv("RAY_TMPDIR", raising=False)
-    backend = evalkit_ray.Ray("dummy", workers=1)
+    backend = evalkit_ray.Ray("dummy", workers=1, placement_timeout=240.0)
     try:
         backend.open()
         answers = list(backend.generate([(0, GenerateRequest(prompt="2 + 2 =", max_tokens=4))]))

@@ -430,7 +430,10 @@ class Arriving(queue.SimpleQueue[dict[str, Any]]):
 @pytest.mark.parametrize(
     ("idle", "waits"), [(True, ["ever", "while", "while", "not", "not"]), (False, ["not"] * 5)], ids=["idle", "busy"]
 )
-def test_only_an_idle_engine_waits_and_only_until_a_step_is_full(idle: bool, waits: list[str]) -> None:
+def test_only_an_idle_engine_waits_and_only_until_a_step_is_full(
+    idle: bool, waits: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "AT_MOST", 3600.0)  # otherwise a pause of this process ends the waiting, too
     lines = Arriving(*({"id": place, "ids": [1] * 100} for place in range(4)))
     assert [one["id"] for one in engine.news(lines, idle=idle, full=300)] == [0, 1, 2, 3]
     assert lines.waits == waits

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 import venv
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 from importlib.util import find_spec
@@ -45,7 +45,32 @@ PROMPTS = (
     "తెలుగు",
     "A B C D",
 )
-N = 400
+#: More than evalkit reads ahead of what it keeps, so that a run is not over while it keeps one of the first.
+N = 1200
+#: Minutes of asking, so that a signal from outside comes in time.
+ENDLESS = 40_000
+#: evalkit, whose engine is killed as the twentieth response is kept.
+KILLING = """
+import os, runpy, signal
+from evalkit.journal import Journal
+from evalkit_vllm.child import Child
+
+engines, kept = [], []
+start, append = Child.start, Journal.append
+
+def started(self, *given):
+    engines.append(self._process.pid)
+    start(self, *given)
+
+def appended(self, *given):
+    append(self, *given)
+    kept.append(given[0])
+    if len(kept) == 20:
+        os.kill(engines[0], signal.SIGKILL)
+
+Child.start, Journal.append = started, appended
+runpy.run_module("evalkit", run_name="__main__")
+"""
 
 
 @pytest.fixture(scope="session")
@@ -217,11 +242,13 @@ def test_what_vllm_says_of_a_wrong_setting_is_one_sentence(model: Path, python: 
 # Killed
 
 
-def command(model: Path, python: str, out: Path) -> list[str]:
+def command(
+    model: Path, python: str, out: Path, *, n: int = N, program: Sequence[str] = ("-m", "evalkit")
+) -> list[str]:
     options = {"python": python, **SMALL}
     given = [part for name, value in options.items() for part in ("-M", f"{name}={value}")]
-    run = ["run", "-m", f"vllm:{model}", "-b", "arithmetic", "-B", f"n={N}", *given, "--out", str(out)]
-    return [sys.executable, "-P", "-m", "evalkit", *run]
+    run = ["run", "-m", f"vllm:{model}", "-b", "arithmetic", "-B", f"n={n}", *given, "--out", str(out)]
+    return [sys.executable, "-P", *program, *run]
 
 
 def engine_of(pid: int) -> int:
@@ -243,11 +270,11 @@ def is_there(pid: int) -> bool:
 
 
 def started(model: Path, python: str, out: Path) -> tuple[subprocess.Popen[str], int]:
-    """A run that has kept some responses, and its engine."""
+    """A run that has kept some responses and goes on for minutes, and its engine."""
     # A shell that starts a suite in the background has it, and what it starts, ignore Ctrl-C.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
-        command(model, python, out), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        command(model, python, out, n=ENDLESS), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
     signal.signal(signal.SIGINT, before)
     while process.poll() is None and not kept(out):
@@ -267,16 +294,14 @@ def undisturbed(model: Path, python: str, tmp_path_factory: pytest.TempPathFacto
 def test_a_killed_engine_stops_the_run_and_the_same_command_completes_it(
     model: Path, python: str, tmp_path: Path, undisturbed: bytes
 ) -> None:
-    process, engine = started(model, python, tmp_path)
-    os.kill(engine, signal.SIGKILL)
-    _, told = process.communicate(timeout=120)
-    assert process.returncode == 75
-    assert told.splitlines()[-1] == (
+    run = command(model, python, tmp_path, program=("-c", KILLING))
+    killed = subprocess.run(run, check=False, capture_output=True, text=True)
+    assert killed.returncode == 75
+    assert killed.stderr.splitlines()[-1] == (
         "vLLM's engine died: its process was killed (signal 9), as systems do when memory runs out."
         " Repeat the command to go on."
     )
-    before = len(positions(tmp_path))
-    assert 0 < before < N
+    assert 20 <= len(positions(tmp_path)) < N
     subprocess.run(command(model, python, tmp_path), check=True, capture_output=True)
     assert sorted(positions(tmp_path)) == list(range(N))
     assert records(tmp_path) == undisturbed
@@ -297,5 +322,7 @@ def test_ctrl_c_says_how_far_it_is_and_leaves_no_engine_behind(model: Path, pyth
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=120)
     assert process.returncode == 75
-    assert re.search(rf"^Stopped: [1-9]\d* of {N} responses are kept in .*; repeat the command to go on\.$", told, re.M)
+    assert re.search(
+        rf"^Stopped: [1-9]\d* of {ENDLESS} responses are kept in .*; repeat the command to go on\.$", told, re.M
+    )
     assert not is_there(engine)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 #: How often a replica is started anew without having answered anything since the last time.
 RESTARTS = 5
 #: Seconds: between two looks at replicas that load; an answer may be on its way once it is given; accounts may take.
-LOOK, FETCH, ACCOUNTS = 0.5, 300.0, 15.0
+LOOK, FETCH, ACCOUNTS = 0.5, 300.0, 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +153,7 @@ class Crew:
             if worker.actor is not None:
                 ray.kill(worker.actor)
                 worker.actor = None
+            worker.placed = worker.ready = False
 
     def _start(self, worker: Worker) -> None:
         budget = self._plan.budget
