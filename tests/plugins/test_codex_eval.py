@@ -365,7 +365,7 @@ def test_three_seconds_on_the_clock_are_a_matter_of_choice(monkeypatch: pytest.M
             [(0, problem(), ("    return 1", "    while True: pass"))]
         )
         assert found.reasons == ("passed", stopped)
-    assert found.measured["wall"][1] >= 3.0
+    assert 3.0 <= found.measured["wall"][1] < 4.0
 
 
 # The verifier

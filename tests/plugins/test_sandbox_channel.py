@@ -19,8 +19,6 @@ from hypothesis import strategies as st
 from evalkit_sandbox.inside import channel
 from evalkit_sandbox.inside.channel import DEEPEST, LARGEST, MOST, Malformed, Opaque, TooLarge
 
-#: Seconds of processor time: many times what is needed, and a fraction of what takes a time that grows with a square.
-FAST = 5.0
 #: Integers whose hashes are all 0: Python takes them modulo this number.
 SAME = (1 << 61) - 1
 
@@ -307,7 +305,7 @@ def test_no_value_of_many_elements_takes_the_writer_long() -> None:
         channel.encode(list(range(10 * MOST)))
     with pytest.raises(TooLarge):
         channel.encode([[None] * 10] * MOST)
-    assert time.process_time() - began < FAST
+    assert time.process_time() - began < 3
 
 
 def test_size_is_bounded_where_a_frame_begins() -> None:
@@ -419,7 +417,7 @@ def test_colliding_keys_are_refused_fast(tag: bytes) -> None:
     began = time.process_time()
     with pytest.raises(TooLarge):
         channel.decode(content)
-    assert time.process_time() - began < FAST
+    assert time.process_time() - began < 1
 
 
 @pytest.mark.parametrize("tag", [b"S", b"Z", b"m"])
@@ -435,7 +433,7 @@ def test_keys_that_collide_within_tuples_are_refused_fast() -> None:
     began = time.process_time()
     with pytest.raises(TooLarge):
         channel.decode(content)
-    assert time.process_time() - began < FAST
+    assert time.process_time() - began < 1
 
 
 def test_many_small_sets_of_colliding_keys_do_not_add_up() -> None:
@@ -443,7 +441,7 @@ def test_many_small_sets_of_colliding_keys_do_not_add_up() -> None:
     content = b"l" + struct.pack("<I", 5_000) + inner * 5_000
     began = time.process_time()
     channel.decode(content)
-    assert time.process_time() - began < FAST
+    assert time.process_time() - began < 1
 
 
 def test_the_largest_whole_numbers_are_read_fast() -> None:
@@ -452,7 +450,7 @@ def test_the_largest_whole_numbers_are_read_fast() -> None:
     began = time.process_time()
     content = channel.encode(value)
     assert channel.decode(content)[0] == value
-    assert time.process_time() - began < FAST
+    assert time.process_time() - began < 0.5
 
 
 def test_the_largest_fractions_are_read_fast_or_refused() -> None:
@@ -461,7 +459,7 @@ def test_the_largest_fractions_are_read_fast_or_refused() -> None:
     began = time.process_time()
     with contextlib.suppress(TooLarge, Malformed):
         channel.decode(b"R" + parts[0] + parts[1])
-    assert time.process_time() - began < FAST
+    assert time.process_time() - began < 0.5
 
 
 def test_a_decimal_of_a_megabyte_is_read_fast_or_refused() -> None:
@@ -469,7 +467,7 @@ def test_a_decimal_of_a_megabyte_is_read_fast_or_refused() -> None:
     began = time.process_time()
     with contextlib.suppress(TooLarge, Malformed):
         channel.decode(b"D" + struct.pack("<I", len(text)) + text)
-    assert time.process_time() - began < FAST
+    assert time.process_time() - began < 0.5
 
 
 def test_text_beyond_unicode_travels() -> None:

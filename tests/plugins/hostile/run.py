@@ -46,10 +46,6 @@ MIB = 1 << 20
 #: How much more memory than its limit may be taken before anybody looks; an eighth of it, of disk. Where a folder has
 #: no file system of its own only a look at it every few milliseconds bounds what is in it: half of it.
 SPARE = 64 * MIB
-#: Seconds of the clock that a busy machine may add to anything, and of work until a judge looks that had no core.
-LATE, UNSEEN = 20.0, 5.0
-#: How many times as much processor time the same work may take on a busy machine.
-SLOWER = 10
 #: Parts of the limit on work between which a program is run again, to be sure.
 NEAR = (0.8, 1.3)
 
@@ -195,7 +191,7 @@ class Harness:
         broken += _survivors(box, processes, mark, 1.0 if simple else 60.0)
         broken += [f"I4 left: {name}" for name in before.changes(watch.Snapshot.take(ignored))]
         broken += self._memory_of(limits, judge, box)
-        if one.judge and (took := (Judge.of(box).cpu - judge.cpu) / times) > SLOWER * one.judge:
+        if one.judge and (took := (Judge.of(box).cpu - judge.cpu) / times) > one.judge:
             broken.append(f"the judge worked for {took:.2f} s")
         broken += [f"I6 reached: {name}" for name in self._plants.reached()]
         if shown := self._terminal.seen():
@@ -315,12 +311,12 @@ class _Clock:
         stalled = 3 * limits.work if waited is None or self._waited is None else waited - self._waited
         self._waited = waited
         found = []
-        if outcome.work > 1.25 * limits.work + UNSEEN:
+        if outcome.work > 1.25 * limits.work + 1:
             found.append(f"I2 {outcome.work:.2f} s of work")
-        if outcome.wall > outcome.cpu + limits.idle + stalled + LATE:
+        if outcome.wall > outcome.cpu + limits.idle + stalled + 1:
             found.append(f"I2 {outcome.wall:.2f} s on the clock")
         again = 5 if limits.work * NEAR[0] <= outcome.work <= limits.work * NEAR[1] else 1
-        if took > again * outcome.wall + LATE + stalled + slack:
+        if took > again * (outcome.wall + 1) + stalled + slack:
             found.append(f"I2 came after {took:.2f} s")
         return found
 

@@ -86,8 +86,7 @@ class Hostile:
     honest: bool = False
     #: Seconds it may take beyond what I2 allows: the kernel needs them, to give memory back for one.
     slack: float = 0.0
-    #: Seconds of processor time that the judge may take over one run of it on a quiet machine; 0 where that is not the
-    #: point.
+    #: Seconds of processor time that the judge may take over one run of it; 0 where that is not the point.
     judge: float = 0.0
     #: Left out of ordinary runs (``EVALKIT_HOSTILE=all`` has it in).
     slow: bool = False
