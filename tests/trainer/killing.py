@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trainer.launching.ports import meeting_port
 from trainer.training.settings import Resolved, Settings
 
 if TYPE_CHECKING:
@@ -74,15 +74,6 @@ def recipe(settings: Settings, path: Path) -> Path:
     sources = dict.fromkeys(Settings.__slots__, "test")
     path.write_text(Resolved(settings=settings, sources=sources).toml())
     return path
-
-
-@contextmanager
-def meeting_port() -> Iterator[int]:
-    """A port that only ranks can serve at while the context lasts: whoever asks for any free one gets another."""
-    with socket.socket() as held:
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # the ranks' store sets it, too, and may serve there
-        held.bind(("127.0.0.1", 0))
-        yield held.getsockname()[1]
 
 
 @contextmanager

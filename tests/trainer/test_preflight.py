@@ -13,10 +13,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.trainer import killing
 
 from trainer.errors import TrainerError
 from trainer.launching import identity, preflight
+from trainer.launching.ports import meeting_port
 from trainer.training.settings import Settings
 
 CARD = {"host": "a", "learning_rate": "2e-05", "zero": "2", "torch": "2.13.0", "world size": "4"}
@@ -38,7 +38,7 @@ def meeting(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv("TORCHELASTIC_USE_AGENT_STORE", raising=False)
     kept: list[Any] = []
     monkeypatch.setattr(preflight, "_kept", kept)
-    with killing.meeting_port() as port:
+    with meeting_port() as port:
         for name, value in {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}.items():
             monkeypatch.setenv(name, str(value))
         yield

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.trainer import killing
 
 from trainer.launching import launch
 from trainer.launching.hosts import Host
+from trainer.launching.ports import meeting_port
 from trainer.training import settings as settings_of
 
 small = pytest.importorskip("tests.trainer.small_models")
@@ -56,7 +56,7 @@ def start(kind: launch.Kind, recipe: Path, *sets: tuple[str, ...]) -> list[tuple
     given = {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
     beside = Path(sys.executable).parent
     started = []
-    with killing.meeting_port() as port:
+    with meeting_port() as port:
         try:
             for place, own in enumerate(sets):
                 hostfile = str(recipe.parent / "hosts")

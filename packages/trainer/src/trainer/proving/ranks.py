@@ -9,12 +9,10 @@ from __future__ import annotations
 import json
 import math
 import os
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ import numpy as np
 import torch
 
 from trainer.errors import Interrupted, TrainerError
+from trainer.launching.ports import meeting_port
 from trainer.training import checkpoint, fragments
 from trainer.training.settings import Settings
 
@@ -71,7 +70,7 @@ def start(jobs: Sequence[Job], ranks: int, folder: Path) -> None:
         clean["CUDA_VISIBLE_DEVICES"] = ""  # each rank needs a GPU of its own, and has the CPU where there are too few
     errors = [folder / f"rank-{rank}.txt" for rank in range(ranks)]
     processes = []
-    with _meeting_port() as port:
+    with meeting_port() as port:
         meeting = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
         try:
             for rank, error in enumerate(errors):
@@ -94,15 +93,6 @@ def _wait(processes: Sequence[subprocess.Popen[bytes]]) -> None:
     """Wait until all have ended, or one has failed: the others would wait for it."""
     while any(one.poll() is None for one in processes) and not any(one.poll() for one in processes):
         time.sleep(0.05)
-
-
-@contextmanager
-def _meeting_port() -> Iterator[int]:
-    """A port that only ranks can serve at while the context lasts: whoever asks for any free one gets another."""
-    with socket.socket() as held:
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # the ranks' store sets it, too, and may serve there
-        held.bind(("127.0.0.1", 0))
-        yield int(held.getsockname()[1])
 
 
 class Losses:
